@@ -1,0 +1,197 @@
+"""The controller: a pure state machine, `handle(event) -> effects`.
+
+No clock, no sockets, no threads, no randomness. The handlers are in `arrays`, `programs` and
+`workers`, by noun; this module puts them into one table and owns sessions.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from polypath.controller import events
+from polypath.controller.arrays import Arrays
+from polypath.controller.core import Core, Refused
+from polypath.controller.events import AnyEvent, Effect, Request
+from polypath.controller.programs import Programs
+from polypath.controller.state import HostState, Session
+from polypath.controller.workers import Workers
+from polypath.types import ArraySpec, Code, Device, Failure, HostId, IslandId, Platform, SessionId, Sharding
+
+
+class HostStatistics(msgspec.Struct, frozen=True):
+    """One worker, as it is now."""
+
+    host: HostId
+    island: IslandId
+    state: str
+    pid: int
+    devices: int
+    kind: str
+
+
+class SessionStatistics(msgspec.Struct, frozen=True):
+    """One client, as it is now."""
+
+    session: SessionId
+    client: str
+    arrays: int
+    executables: int
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """The controller, as it is now."""
+
+    hosts: tuple[HostStatistics, ...]
+    sessions: tuple[SessionStatistics, ...]
+    values: int
+    executables: int
+    pending: int
+    executions: int
+    """Since the start."""
+    log: int
+    """The last sequence number."""
+
+
+class Controller:
+    """Drives the workers of `islands` (the hosts of each).
+
+    Survivors of a loss write their snapshots under `snapshot_folder`.
+    """
+
+    def __init__(self, islands: Sequence[Sequence[HostId]], snapshot_folder: str = "/nonexistent") -> None:
+        self._core = Core(islands, snapshot_folder)
+        arrays = Arrays(self._core)
+        programs = Programs(self._core, arrays)
+        workers = Workers(self._core, programs)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            **arrays.handlers(),
+            **programs.handlers(),
+            **workers.handlers(),
+            events.Open: self._open,
+            events.Close: self._close,
+        }
+
+    def handle(self, event: AnyEvent) -> list[Effect]:
+        """Take one event; what is to be done about it, in order."""
+        core = self._core
+        core.effects = []
+        try:
+            self._handlers[type(event)](event)
+        except Refused as refused:
+            self._refuse(event, refused.failure)
+        return core.effects
+
+    def start(self) -> list[Effect]:
+        """What starts the cluster: every island's first group."""
+        return [events.Start(island.id, island.hosts, {}, 1) for island in self._core.islands.values()]
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Every device that ever joined, by id."""
+        return tuple(device for _, device in sorted(self._core.devices.items()))
+
+    @property
+    def platform(self) -> Platform | None:
+        """What the workers run on; None before the first joined."""
+        return self._core.platform
+
+    @property
+    def complete(self) -> bool:
+        """Whether every worker is up."""
+        return all(host.state is HostState.UP for host in self._core.hosts.values())
+
+    @property
+    def given_up(self) -> bool:
+        """Whether a worker was lost so often that it is not started any more."""
+        return any(host.state is HostState.DOWN for host in self._core.hosts.values())
+
+    def statistics(self) -> Statistics:
+        core = self._core
+        hosts = tuple(
+            HostStatistics(h.id, h.island, str(h.state), h.pid, len(h.devices), h.devices[0].kind if h.devices else "")
+            for h in core.hosts.values()
+        )
+        sessions = tuple(
+            SessionStatistics(s.id, s.client, len(s.arrays), len(s.executables)) for s in core.sessions.values()
+        )
+        return Statistics(
+            hosts,
+            sessions,
+            len(core.values),
+            len(core.executables),
+            len(core.pending) + len(core.compilations),
+            core.executions,
+            core.sequence,
+        )
+
+    def check(self) -> None:
+        """Assert what must hold between events; for tests."""
+        core = self._core
+        named = {v.id: v for s in core.sessions.values() for v in s.arrays.values()}
+        for number, value in core.values.items():
+            assert named.get(number) is value, f"value {number} has no handle"
+            assert value.failure is None, f"value {number} failed but is still kept"
+        held = {e.id for s in core.sessions.values() for e in s.executables.values()}
+        for number in core.executables:
+            assert number in held or number in core.compilations, f"executable {number} has no handle"
+        waiting = collections.Counter(host for p in core.pending.values() for host in p.waiting)
+        for host in waiting:
+            assert core.hosts[host].state is not HostState.DOWN, f"a question waits for host {host}, which is down"
+
+    def _open(self, event: events.Open) -> None:
+        self._core.sessions[event.session] = Session(event.session, event.client)
+
+    def _close(self, event: events.Close) -> None:
+        """Free all that the client had; what it waits for is answered to nobody."""
+        core = self._core
+        session = core.sessions.pop(event.session, None)
+        if session is None:
+            return
+        core.forget(session.arrays.values())
+        for executable in session.executables.values():
+            core.unload(executable)
+
+    def _refuse(self, event: AnyEvent, failure: Failure) -> None:
+        """Hand a failure to the client: in the reply and in every array that was to be made."""
+        core = self._core
+        if not isinstance(event, Request):
+            raise AssertionError(f"{type(event).__name__} cannot be refused.")
+        session = core.sessions.get(event.session)
+        if session is not None:
+            made: list[events.Handle] = []
+            for handle in _results(event):
+                value = session.arrays.get(handle)
+                if value is None:
+                    core.new_error(session, handle, failure, _NOTHING)
+                elif value.id in core.values and value.failure is None:
+                    made.append(handle)
+            if failure.code is not Code.ALREADY_EXISTS:
+                core.fail([session.arrays[handle] for handle in made], failure)
+        core.reply(event, failure)
+
+
+_NOTHING = ArraySpec("token", (), Sharding(()))
+
+
+def _results(request: Request) -> tuple[events.Handle, ...]:
+    """The handles that a request makes."""
+    if isinstance(request, events.Put):
+        return tuple(array.handle for array in request.arrays)
+    if isinstance(request, events.Assemble | events.FullyReplicatedShard):
+        return (request.result,)
+    if isinstance(
+        request,
+        events.MakeErrors
+        | events.Disassemble
+        | events.Remap
+        | events.Copy
+        | events.Reshard
+        | events.Bitcast
+        | events.Execute,
+    ):
+        return request.results
+    return ()

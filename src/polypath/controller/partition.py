@@ -1,0 +1,153 @@
+"""Where each shard of an array lies in the whole, from XLA's `OpSharding`.
+
+The controller needs it to cut arrays anew (`Reshard`) and to know the shape of a single shard.
+It reads the serialized proto itself: the protobuf runtime is not for the controller. Field
+numbers are those of `xla.OpSharding`; a test holds them against the installed jaxlib.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from polypath.errors import ProtocolError
+from polypath.types import Sharding
+
+_REPLICATED: Final = 0
+_MAXIMAL: Final = 1
+_OTHER: Final = 3
+
+_TYPE: Final = 1
+_TILE_DIMENSIONS: Final = 3
+_TILE_DEVICES: Final = 4
+_REPLICATE_LAST: Final = 6
+_LAST_TILE_DIMS: Final = 8
+_IOTA_RESHAPE: Final = 9
+_IOTA_TRANSPOSE: Final = 10
+
+
+class Box(NamedTuple):
+    """A box of elements: where it starts in the whole, and its extent."""
+
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def shard_boxes(sharding: Sharding, shape: tuple[int, ...]) -> tuple[Box, ...]:
+    """The box of each shard, in the order of `sharding.devices`.
+
+    Raises:
+        ProtocolError: the sharding does not say where its shards lie.
+    """
+    whole = Box((0,) * len(shape), shape)
+    count = len(sharding.devices)
+    if count == 1 or sharding.fully_replicated:
+        return (whole,) * count
+    if sharding.op_sharding is None:
+        raise ProtocolError("The sharding does not say where its shards lie, so the array cannot be cut anew.")
+    return _boxes(sharding.op_sharding, shape, count)
+
+
+def shard_shapes(sharding: Sharding, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The shape of each shard, in the order of `sharding.devices`."""
+    given = sharding.shard_shapes
+    if given is not None:
+        return given if len(given) == len(sharding.devices) else given * len(sharding.devices)
+    return tuple(box.shape for box in shard_boxes(sharding, shape))
+
+
+def intersection(one: Box, other: Box) -> Box | None:
+    """The box that both share, or None where they share no element."""
+    start = tuple(max(a, b) for a, b in zip(one.start, other.start, strict=True))
+    end = tuple(min(a + m, b + n) for a, m, b, n in zip(one.start, one.shape, other.start, other.shape, strict=True))
+    extent = tuple(e - s for s, e in zip(start, end, strict=True))
+    return Box(start, extent) if all(e > 0 for e in extent) else None
+
+
+def row_major_layout(rank: int) -> bytes:
+    """A serialized XLA `LayoutProto` with the last dimension minor."""
+    return bytes((0x0A, rank, *range(rank - 1, -1, -1))) if rank else b""
+
+
+@functools.lru_cache(maxsize=4096)
+def _boxes(op_sharding: bytes, shape: tuple[int, ...], count: int) -> tuple[Box, ...]:
+    fields = _read_fields(op_sharding)
+    kind = fields.get(_TYPE, [_REPLICATED])[-1]
+    if kind == _REPLICATED:
+        return (Box((0,) * len(shape), shape),) * count
+    if kind != _OTHER:
+        raise ProtocolError(f"A sharding of XLA's type {kind} does not say where its shards lie.")
+    return _tiled(fields, shape, count)
+
+
+def _tiled(fields: dict[int, list[int]], shape: tuple[int, ...], count: int) -> tuple[Box, ...]:
+    dimensions = fields.get(_TILE_DIMENSIONS, [])
+    subgroups = len(fields.get(_LAST_TILE_DIMS, [])) or int(bool(fields.get(_REPLICATE_LAST, [0])[-1]))
+    if len(dimensions) != len(shape) + subgroups or math.prod(dimensions) != count:
+        raise ProtocolError(f"A sharding of tiles {dimensions} does not fit shape {shape} on {count} devices.")
+    devices = fields.get(_TILE_DEVICES) or _iota(fields.get(_IOTA_RESHAPE, [count]), fields.get(_IOTA_TRANSPOSE))
+    tile = [-(-size // cuts) for size, cuts in zip(shape, dimensions, strict=False)]
+    boxes: list[Box | None] = [None] * count
+    for coordinates, device in zip(itertools.product(*map(range, dimensions)), devices, strict=True):
+        start = tuple(min(c * t, n) for c, t, n in zip(coordinates, tile, shape, strict=False))
+        extent = tuple(min(t, n - s) for s, t, n in zip(start, tile, shape, strict=True))
+        boxes[device] = Box(start, extent)
+    if None in boxes:
+        raise ProtocolError("A sharding names one of its devices twice.")
+    return tuple(box for box in boxes if box is not None)
+
+
+def _iota(dimensions: Sequence[int], transpose: Sequence[int] | None) -> list[int]:
+    """0, 1, 2, ... in shape `dimensions`, transposed, read in row-major order."""
+    order = transpose or range(len(dimensions))
+    strides = [math.prod(dimensions[i + 1 :]) for i in range(len(dimensions))]
+    ranges = [range(0, dimensions[axis] * strides[axis], strides[axis]) for axis in order]
+    return [sum(parts) for parts in itertools.product(*ranges)]
+
+
+def _read_fields(data: bytes) -> dict[int, list[int]]:
+    """All integer fields of a serialized message, packed or not; others are passed over."""
+    fields: dict[int, list[int]] = {}
+    packed = {_TILE_DIMENSIONS, _TILE_DEVICES, _LAST_TILE_DIMS, _IOTA_RESHAPE, _IOTA_TRANSPOSE}
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+            fields.setdefault(number, []).append(value)
+        elif wire == 2:
+            size, at = _varint(data, at)
+            if at + size > len(data):
+                raise ProtocolError("A sharding is cut short.")
+            if number in packed:
+                fields.setdefault(number, []).extend(_varints(data[at : at + size]))
+            at += size
+        elif wire in (1, 5):
+            at += 8 if wire == 1 else 4
+        else:
+            raise ProtocolError("A sharding is not a serialized OpSharding.")
+    return fields
+
+
+def _varints(data: bytes) -> Iterator[int]:
+    at = 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        yield value
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise ProtocolError("A sharding is cut short.")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7

@@ -1,0 +1,218 @@
+"""Requests about programs: compiled once per host, run on all of them in the log's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from polypath import messages
+from polypath.controller import events
+from polypath.controller.arrays import Arrays
+from polypath.controller.core import Core, Refused, refuse
+from polypath.controller.partition import row_major_layout
+from polypath.controller.state import Compilation, Executable, Future, HostState, Session, Value
+from polypath.types import Code, Failure, HostId, ProgramInfo
+
+Handler = Callable[[Any], None]
+
+
+class Programs:
+    """Handles every request about programs, and the futures that come of them."""
+
+    def __init__(self, core: Core, arrays: Arrays) -> None:
+        self._core = core
+        self._arrays = arrays
+
+    def handlers(self) -> dict[type, Handler]:
+        return {
+            events.Compile: self.compile,
+            messages.Compiled: self.compiled,
+            events.Metadata: self.metadata,
+            events.CostAnalysis: self.cost_analysis,
+            events.ProgramText: self.program_text,
+            events.Unload: self.unload,
+            events.Execute: self.execute,
+            events.ExecuteStatus: self.execute_status,
+            events.CheckFuture: self.check_future,
+            events.DefaultLayout: self.default_layout,
+        }
+
+    # --- Compiling ----------------------------------------------------------------------------
+
+    def compile(self, request: events.Compile) -> None:
+        core = self._core
+        core.session(request)
+        if not request.devices:
+            refuse(
+                Code.INVALID_ARGUMENT,
+                "A program without devices cannot be compiled; give it a sharding or a mesh.",
+            )
+        devices, hosts = core.place(request.devices)
+        core.available(hosts)
+        islands = {core.hosts[host].island for host in hosts}
+        if len(islands) > 1:
+            refuse(
+                Code.INVALID_ARGUMENT,
+                f"A program cannot span islands {sorted(islands)}, whose hosts share no interconnect; use a mesh "
+                "of one island's devices (their `slice_index` tells) and jax.device_put between them.",
+            )
+        executable = Executable(next(core.ids), hosts)
+        core.executables[executable.id] = executable
+        command = messages.Compile(executable.id, request.program, request.options, devices)
+        core.compilations[executable.id] = Compilation(request.session, request.op, executable, set(hosts), command)
+        core.send(hosts, command)
+
+    def compiled(self, report: messages.Compiled) -> None:
+        compilation = self._core.compilations.get(report.executable)
+        if compilation is None:
+            return  # Of a session that is gone, or it failed with another host.
+        if isinstance(report.result, Failure):
+            compilation.failure = compilation.failure or report.result
+        else:
+            compilation.infos[report.host] = report.result
+        self.finish(compilation, report.host)
+
+    def finish(self, compilation: Compilation, host: HostId) -> None:
+        """Count `host`'s answer; reply when it was the last."""
+        core = self._core
+        compilation.waiting.discard(host)
+        if compilation.waiting:
+            return
+        executable = compilation.executable
+        del core.compilations[executable.id]
+        session = core.sessions.get(compilation.session)
+        failure = compilation.failure
+        if session is None or failure is not None:
+            core.unload(executable)
+            core.reply_to(compilation.session, compilation.op, failure)
+            return
+        executable.info = info = core.intern(compilation.infos[min(compilation.infos)])
+        handle, ready = core.server_handle(session), core.server_handle(session)
+        session.executables[handle] = executable
+        session.futures[ready] = Future()
+        core.reply_to(compilation.session, compilation.op, events.Loaded(handle, info, ready))
+
+    # --- Asking -------------------------------------------------------------------------------
+
+    def metadata(self, request: events.Metadata) -> None:
+        _, info = self._loaded(self._core.session(request), request.executable)
+        self._core.reply(request, info)
+
+    def cost_analysis(self, request: events.CostAnalysis) -> None:
+        executable, _ = self._loaded(self._core.session(request), request.executable)
+        self._core.ask(request, executable.hosts[:1], lambda n: messages.CostAnalysis(n, executable.id))
+
+    def program_text(self, request: events.ProgramText) -> None:
+        executable, _ = self._loaded(self._core.session(request), request.executable)
+        self._core.ask(request, executable.hosts[:1], lambda n: messages.ProgramText(n, executable.id))
+
+    def default_layout(self, request: events.DefaultLayout) -> None:
+        core = self._core
+        device = core.devices.get(request.device)
+        if device is None:
+            refuse(Code.INVALID_ARGUMENT, f"Device {request.device} is not in this cluster; use jax.devices().")
+        # An error instead of a layout would abort the client's process.
+        fallback = row_major_layout(len(request.shape))
+        if device.platform == "cpu" or core.hosts[device.host].state is HostState.DOWN:
+            core.reply(request, fallback)
+            return
+        core.ask(
+            request,
+            (device.host,),
+            lambda n: messages.DefaultLayout(n, request.dtype, request.shape, request.device, request.memory_kind),
+            fallback,
+        )
+
+    # --- Running ------------------------------------------------------------------------------
+
+    def execute(self, request: events.Execute) -> None:
+        core, session = self._core, self._core.session(request)
+        results = request.results
+        status = request.status
+        if request.fill_status and not status:
+            status = core.server_handle(session)
+        try:
+            executable, info = self._loaded(session, request.executable)
+            args = self._arguments(session, info, request)
+            if not results:
+                results = tuple(core.server_handle(session) for _ in info.outputs)
+            elif len(results) != len(info.outputs):
+                refuse(
+                    Code.INVALID_ARGUMENT,
+                    f"Program {info.name} has {len(info.outputs)} results; {len(results)} handles were given.",
+                )
+        except Refused as refused:
+            if request.fill_status:
+                session.futures[status] = Future(failure=refused.failure)
+            raise
+        outs = [core.new_value(session, handle, spec) for handle, spec in zip(results, info.outputs, strict=True)]
+        core.executions += 1
+        core.send(
+            executable.hosts,
+            messages.Execute(
+                executable.id,
+                tuple([v.id for v in args]),
+                tuple([v.id for v in outs]),
+                request.kept,
+                request.launch,
+            ),
+        )
+        for index in info.donated:
+            if index not in request.kept:
+                args[index].deleted = True
+        if request.fill_status:
+            session.futures[status] = Future(tuple(outs))
+        outputs = ()
+        if not request.results:
+            outputs = tuple(events.Output(h, s) for h, s in zip(results, info.outputs, strict=True))
+        core.reply(request, events.Executed(status if request.fill_status else 0, outputs))
+
+    def _arguments(self, session: Session, info: ProgramInfo, request: events.Execute) -> list[Value]:
+        core = self._core
+        arrays = session.arrays
+        args: list[Value] = []
+        for handle in request.args:
+            value = arrays.get(handle)
+            if value is None or value.failure is not None or value.deleted:
+                value = core.array(session, handle)  # Says what is wrong.
+            devices = value.spec.sharding.devices
+            if devices is not info.devices and set(devices) != set(info.devices):
+                refuse(
+                    Code.INVALID_ARGUMENT,
+                    f"Argument {len(args)} of {info.name} is on devices {list(devices)}, but the program runs on "
+                    f"{list(info.devices)}; move it there with jax.device_put.",
+                )
+            args.append(value)
+        if info.donated and info.donated[-1] >= len(args):
+            refuse(Code.INVALID_ARGUMENT, f"Program {info.name} got {len(args)} arguments, fewer than it has.")
+        return args
+
+    def execute_status(self, request: events.ExecuteStatus) -> None:
+        self._await_future(request, request.status)
+
+    def check_future(self, request: events.CheckFuture) -> None:
+        self._await_future(request, request.future)
+
+    def _await_future(self, request: events.Request, handle: events.Handle) -> None:
+        future = self._core.session(request).futures.pop(handle, None)
+        if future is None:
+            refuse(Code.NOT_FOUND, f"Future {handle} is unknown in this session, or was awaited before.")
+        if future.failure is not None:
+            raise Refused(future.failure)
+        self._arrays.await_values(request, future.values)
+
+    def unload(self, request: events.Unload) -> None:
+        session = self._core.session(request)
+        executable = session.executables.pop(request.executable, None)
+        if executable is None:
+            refuse(Code.NOT_FOUND, f"Executable handle {request.executable} is unknown in this session.")
+        self._core.unload(executable)
+        self._core.reply(request, None)
+
+    def _loaded(self, session: Session, handle: events.Handle) -> tuple[Executable, ProgramInfo]:
+        executable = session.executables.get(handle)
+        if executable is None or executable.info is None:
+            refuse(Code.NOT_FOUND, f"Executable handle {handle} is unknown in this session, or was freed.")
+        if executable.failure is not None:
+            raise Refused(executable.failure)
+        return executable, executable.info

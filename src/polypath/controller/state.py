@@ -1,0 +1,147 @@
+"""What the controller remembers: values, executables, sessions, hosts, islands.
+
+Plain records. Only the controller's handlers change them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from polypath.controller.events import Handle
+from polypath.messages import Command, Peer
+from polypath.types import (
+    ArraySpec,
+    Device,
+    ExecutableId,
+    Failure,
+    HostId,
+    IslandId,
+    ProgramInfo,
+    RequestId,
+    SessionId,
+    ValueId,
+)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Value:
+    """An array in the workers' stores (or only an error).
+
+    `failure` is what anybody who looks at it gets; `hosts` then may still hold parts.
+    """
+
+    id: ValueId
+    spec: ArraySpec
+    hosts: tuple[HostId, ...]
+    failure: Failure | None = None
+    deleted: bool = False
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Executable:
+    """A program on the workers that run it. `info` is None until all have compiled."""
+
+    id: ExecutableId
+    hosts: tuple[HostId, ...]
+    info: ProgramInfo | None = None
+    failure: Failure | None = None
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Session:
+    """One client: its handles name values, executables and futures of its own."""
+
+    id: SessionId
+    client: str
+    arrays: dict[Handle, Value] = dataclasses.field(default_factory=dict[Handle, Value])
+    executables: dict[Handle, Executable] = dataclasses.field(default_factory=dict[Handle, Executable])
+    futures: dict[Handle, Future] = dataclasses.field(default_factory=dict[Handle, "Future"])
+    next_handle: Handle = 0
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Future:
+    """What a future handle waits for: these values; nothing if there are none."""
+
+    values: tuple[Value, ...] = ()
+    failure: Failure | None = None
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Pending:
+    """A question that workers were asked for a client (`op` of `session`)."""
+
+    session: SessionId
+    op: int
+    waiting: set[HostId]
+    fallback: bytes | None = None
+    """The answer where a failure would not do."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Compilation:
+    """A compile under way; `infos` are the answers so far."""
+
+    session: SessionId
+    op: int
+    executable: Executable
+    waiting: set[HostId]
+    command: Command
+    """To ask again, should a worker be started anew meanwhile."""
+    infos: dict[HostId, ProgramInfo] = dataclasses.field(default_factory=dict[HostId, ProgramInfo])
+    failure: Failure | None = None
+
+
+class HostState(enum.StrEnum):
+    """A worker's life; `TRANSITIONS` says which follows which."""
+
+    STARTING = "starting"
+    UP = "up"
+    LEAVING = "leaving"
+    """Told to write a snapshot and end, so that its island can form a new group."""
+    AWAY = "away"
+    """Ended; waits for the rest of its island."""
+    DOWN = "down"
+    """Given up: it was lost several times without coming up."""
+
+
+TRANSITIONS: dict[HostState, frozenset[HostState]] = {
+    HostState.STARTING: frozenset({HostState.UP, HostState.AWAY, HostState.DOWN}),
+    HostState.UP: frozenset({HostState.LEAVING, HostState.AWAY}),
+    HostState.LEAVING: frozenset({HostState.AWAY}),
+    HostState.AWAY: frozenset({HostState.STARTING, HostState.DOWN}),
+    HostState.DOWN: frozenset(),
+}
+"""Which states may follow which."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Host:
+    """One worker, and the commands it will get once it is up (again)."""
+
+    id: HostId
+    island: IslandId
+    state: HostState = HostState.STARTING
+    pid: int = 0
+    devices: tuple[Device, ...] = ()
+    peer: Peer | None = None
+    held: list[Command] = dataclasses.field(default_factory=list[Command])
+    snapshot: str = ""
+    """The folder of the snapshot it was told to write; empty if it wrote none."""
+    left_at: int = 0
+    """The next id when it was told to: what is younger was held, and is not in the snapshot."""
+    losses: int = 0
+    """How often it was lost since it last came up."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Island:
+    """The hosts that form one group. `formations` counts how often they did."""
+
+    id: IslandId
+    hosts: tuple[HostId, ...]
+    formations: int = 1
+
+
+Requests = dict[RequestId, Pending]

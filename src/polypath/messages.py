@@ -1,0 +1,381 @@
+"""Every message between the controller and the workers, and their one codec.
+
+Commands go to the workers of an island in the order of its log; each worker applies the ones
+it gets in that order. Every command is replayable: self-contained, deterministic, naming
+what it reads and what it makes by id. One encoding serves all workers that take part: a
+worker does the share of its own devices.
+
+Reports come back from one worker each.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from polypath.types import (
+    Attribute,
+    Device,
+    DeviceId,
+    ExecutableId,
+    Failure,
+    HostId,
+    Platform,
+    ProgramInfo,
+    RequestId,
+    Struct,
+    ValueId,
+)
+
+
+class Command(Struct, frozen=True, tag_field="t"):
+    """Controller to workers."""
+
+
+class Report(Struct, frozen=True, tag_field="t"):
+    """Worker to controller."""
+
+
+# --- Host memory ------------------------------------------------------------------------------
+
+
+class Shared(Struct, frozen=True, tag="S"):
+    """Bytes in a file of shared memory, which belongs to its one reader: it unlinks the file."""
+
+    path: str
+    size: int
+
+
+Bytes = bytes | Shared
+"""Array bytes on their way: inline, or in shared memory."""
+
+
+class HostBuffer(Struct, frozen=True):
+    """Bytes of one shard (or of several alike) as the client's memory held them."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    """In bytes; None for dense, row-major. May be zero or negative."""
+    devices: tuple[DeviceId, ...]
+    """The devices that each get a copy."""
+    data: Bytes
+
+
+# --- Commands that make values ----------------------------------------------------------------
+
+
+class Put(Command, frozen=True):
+    """Make `out` from host memory. Each worker finds only buffers with a device of its own."""
+
+    out: ValueId
+    dtype: str
+    shape: tuple[int, ...]
+    memory_kind: str
+    layout: bytes | None
+    """A serialized XLA `LayoutProto`; None for the default."""
+    buffers: tuple[HostBuffer, ...]
+
+
+class Shards(Struct, frozen=True):
+    """Which shard of which value stands on each device of a new value, in sharding order."""
+
+    out: ValueId
+    shards: tuple[tuple[ValueId, DeviceId], ...]
+
+
+class Rebind(Command, frozen=True):
+    """Make values out of shards that exist, without copying: assemble, disassemble, remap."""
+
+    outs: tuple[Shards, ...]
+
+
+class Copy(Command, frozen=True):
+    """Copy whole shards from device to device; pairs between hosts go worker to worker."""
+
+    value: ValueId
+    out: ValueId
+    pairs: tuple[tuple[DeviceId, DeviceId], ...]
+    """(from, to), in the order of the new sharding."""
+    memory_kind: str
+    donate: bool
+
+
+class Piece(Struct, frozen=True):
+    """A box of elements that moves from one shard into another."""
+
+    source: DeviceId
+    source_start: tuple[int, ...]
+    target_start: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+class Target(Struct, frozen=True):
+    """One shard of a resharded value and the boxes it is put together from."""
+
+    device: DeviceId
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+
+class Reshard(Command, frozen=True):
+    """Cut a value anew, worker to worker where hosts differ."""
+
+    value: ValueId
+    out: ValueId
+    dtype: str
+    targets: tuple[Target, ...]
+    memory_kind: str
+    donate: bool
+
+
+class Bitcast(Command, frozen=True):
+    """Read a value's bytes as another type of the same shard size."""
+
+    value: ValueId
+    out: ValueId
+    dtype: str
+    shard_shapes: tuple[tuple[int, ...], ...]
+    """One shape for all shards, or one per device of `devices`."""
+    devices: tuple[DeviceId, ...]
+    donate: bool
+
+
+class Execute(Command, frozen=True):
+    """Run a program. Every worker with a device of the program runs its share."""
+
+    executable: ExecutableId
+    args: tuple[ValueId, ...]
+    outs: tuple[ValueId, ...]
+    kept: tuple[int, ...]
+    """Indices of arguments that must not be donated although the program would."""
+    launch: int
+
+
+# --- Commands that end values -----------------------------------------------------------------
+
+
+class Delete(Command, frozen=True):
+    """Free the buffers now, also where other values share them (`Array.delete()`)."""
+
+    values: tuple[ValueId, ...]
+
+
+class Forget(Command, frozen=True):
+    """Drop values that nobody names any more."""
+
+    values: tuple[ValueId, ...]
+
+
+# --- Programs ---------------------------------------------------------------------------------
+
+
+class Compile(Command, frozen=True):
+    """Compile for `devices`; every worker with one of them answers `Compiled`.
+
+    Runs beside the log: what uses the executable is sent only after the answers.
+    """
+
+    executable: ExecutableId
+    program: bytes
+    """Portable StableHLO, as the client sent it."""
+    options: bytes
+    """A serialized XLA `CompileOptionsProto` whose device assignment has cluster-wide ids."""
+    devices: tuple[DeviceId, ...]
+
+
+class Unload(Command, frozen=True):
+    """Drop an executable."""
+
+    executable: ExecutableId
+
+
+# --- Questions --------------------------------------------------------------------------------
+
+
+class Fetch(Command, frozen=True):
+    """Send one shard's bytes as `Fetched`, laid out by `strides` (None: dense, row-major)."""
+
+    request: RequestId
+    value: ValueId
+    device: DeviceId
+    strides: tuple[int, ...] | None
+
+
+class Await(Command, frozen=True):
+    """Answer `Ready` once all values (the shards on this worker) are computed or failed."""
+
+    request: RequestId
+    values: tuple[ValueId, ...]
+
+
+class CostAnalysis(Command, frozen=True):
+    """Answer `Answered` with a msgpack dict of name to float."""
+
+    request: RequestId
+    executable: ExecutableId
+
+
+class ProgramText(Command, frozen=True):
+    """Answer `Answered` with the optimized HLO as UTF-8."""
+
+    request: RequestId
+    executable: ExecutableId
+
+
+class DefaultLayout(Command, frozen=True):
+    """Answer `Answered` with a serialized XLA `LayoutProto`."""
+
+    request: RequestId
+    dtype: str
+    shape: tuple[int, ...]
+    """Of one shard."""
+    device: DeviceId
+    memory_kind: str
+
+
+# --- The worker's life ------------------------------------------------------------------------
+
+
+class Peer(Struct, frozen=True):
+    """Where a worker takes shards from other workers."""
+
+    host: HostId
+    address: str
+    key: bytes
+    """Its public CURVE key."""
+    devices: tuple[DeviceId, ...] = ()
+    """Its devices: who sends a shard to one of them sends it to this worker."""
+
+
+class Peers(Command, frozen=True):
+    """The workers that may send shards to each other. Sent when one joins."""
+
+    peers: tuple[Peer, ...]
+
+
+class Snapshot(Command, frozen=True):
+    """Write the store and the programs into `path` (a new folder) and end with `Left`.
+
+    The worker is started again and loads the snapshot, so that its island can form a new
+    group after another of its hosts was lost. What is not computed within `patience`
+    seconds is left out.
+    """
+
+    path: str
+    patience: float
+
+
+class Shutdown(Command, frozen=True):
+    """End the process."""
+
+
+AnyCommand = (
+    Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
+    | Fetch | Await | CostAnalysis | ProgramText | DefaultLayout | Peers | Snapshot | Shutdown
+)  # fmt: skip
+
+
+# --- Reports ----------------------------------------------------------------------------------
+
+
+class Joined(Report, frozen=True):
+    """The first report: this worker's devices are up and its group is formed."""
+
+    host: HostId
+    pid: int
+    platform: Platform
+    devices: tuple[Device, ...]
+    peer: Peer
+    values: tuple[ValueId, ...]
+    """What it loaded from a snapshot."""
+    executables: tuple[ExecutableId, ...]
+
+
+class Compiled(Report, frozen=True):
+    host: HostId
+    executable: ExecutableId
+    result: ProgramInfo | Failure
+    seconds: float
+    """Time it took; near zero from the cache."""
+
+
+class Ready(Report, frozen=True):
+    host: HostId
+    request: RequestId
+    failure: Failure | None
+
+
+class Inline(Struct, frozen=True, tag="I"):
+    data: bytes
+
+
+class Fetched(Report, frozen=True):
+    host: HostId
+    request: RequestId
+    result: Inline | Shared | Failure
+
+
+class Answered(Report, frozen=True):
+    host: HostId
+    request: RequestId
+    result: Inline | Failure
+
+
+class Failed(Report, frozen=True):
+    """Values of this worker that will never be: the failure reaches whatever needs them.
+
+    `stranded` is set when other hosts may wait for this one's part of a program that it
+    could not start: their island has to be formed anew.
+    """
+
+    host: HostId
+    values: tuple[ValueId, ...]
+    failure: Failure
+    stranded: bool
+
+
+class Left(Report, frozen=True):
+    """The last report of a worker that was told to end."""
+
+    host: HostId
+    values: tuple[ValueId, ...]
+    """What its snapshot holds."""
+    executables: tuple[ExecutableId, ...]
+
+
+class Counters(Report, frozen=True):
+    """The worker's running totals, sent when they are asked for or change slowly."""
+
+    host: HostId
+    totals: dict[str, Attribute]
+
+
+AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Left | Counters
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_commands: Final = msgspec.msgpack.Decoder(AnyCommand)
+_reports: Final = msgspec.msgpack.Decoder(AnyReport)
+
+
+def encode(message: Command | Report) -> bytes:
+    """The message as bytes."""
+    return _encoder.encode(message)
+
+
+def decode_command(data: bytes | memoryview) -> AnyCommand:
+    """The command in `data`.
+
+    Raises:
+        msgspec.DecodeError: `data` is no command.
+    """
+    return _commands.decode(data)
+
+
+def decode_report(data: bytes | memoryview) -> AnyReport:
+    """The report in `data`.
+
+    Raises:
+        msgspec.DecodeError: `data` is no report.
+    """
+    return _reports.decode(data)

@@ -1,0 +1,84 @@
+"""CURVE key pairs, and what a worker is told to find its head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+import zmq
+import zmq.auth.thread
+
+
+class KeyPair(msgspec.Struct, frozen=True):
+    """A CURVE key pair; both halves are Z85 text of 40 characters."""
+
+    public: str
+    secret: str
+
+    @classmethod
+    def new(cls) -> KeyPair:
+        public, secret = zmq.curve_keypair()
+        return cls(public.decode(), secret.decode())
+
+
+class WorkerLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one worker needs to reach the head and to be reached."""
+
+    host: int
+    incarnation: int
+    """Counts the starts of this host's worker: reports of an earlier one are dropped."""
+    reports: str
+    """The address of the head's socket for reports."""
+    head_key: str
+    """The head's public key."""
+    keys: KeyPair
+    listen: str
+    """Where the worker listens: `ipc://PATH` (it appends a suffix) or `tcp://ADDRESS`."""
+
+
+class _Provider:
+    def __init__(self, allowed: Callable[[str, bytes], bool]) -> None:
+        self._allowed = allowed
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """pyzmq's hook: whether the Z85 public `key` may connect."""
+        return self._allowed(domain, key)
+
+
+def guard(
+    context: zmq.Context[zmq.Socket[bytes]], domains: Iterable[str], allowed: Callable[[str, bytes], bool]
+) -> Callable[[], None]:
+    """Let only keys for which `allowed(domain, key)` is true connect; returns how to stop.
+
+    `domains` are those of the context's servers. `allowed` is called on a thread of its own.
+    """
+    authenticator = zmq.auth.thread.ThreadAuthenticator(context)
+    authenticator.start()
+    for domain in domains:
+        authenticator.configure_curve_callback(domain, credentials_provider=_Provider(allowed))
+    return authenticator.stop
+
+
+def secure_server(socket: zmq.Socket[bytes], keys: KeyPair, domain: str) -> None:
+    """Make `socket` the side that checks keys."""
+    socket.zap_domain = domain.encode()
+    socket.curve_secretkey = keys.secret.encode()
+    socket.curve_publickey = keys.public.encode()
+    socket.curve_server = True
+
+
+def secure_client(socket: zmq.Socket[bytes], keys: KeyPair, server_key: str) -> None:
+    """Make `socket` the side that shows its key, and checks whom it reached."""
+    socket.curve_secretkey = keys.secret.encode()
+    socket.curve_publickey = keys.public.encode()
+    socket.curve_serverkey = server_key.encode()
+
+
+def endpoint(socket: zmq.Socket[bytes]) -> str:
+    """The address that `socket` is bound to."""
+    return bytes(socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()  # pyright: ignore[reportArgumentType]
+
+
+def descriptor(socket: zmq.Socket[bytes]) -> int:
+    """The file descriptor that becomes readable when `socket` has news."""
+    return int(socket.getsockopt(zmq.FD))

@@ -1,0 +1,148 @@
+"""The vocabulary of Polypath: what the controller, the workers and the frontend name alike.
+
+Everything here is frozen, holds no array bytes and needs neither jax nor numpy.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+SessionId = int
+"""One connected client. Random 63-bit: it doubles as the key to a client's host buffers."""
+HostId = int
+"""A worker's place in the cluster, from 0; stays the same when the worker is started again."""
+IslandId = int
+"""The workers that can run one SPMD program together."""
+DeviceId = int
+"""A device, cluster-wide; stays the same when its worker is started again."""
+ValueId = int
+"""An array in the workers' stores. Made by the controller; a client's handle names one."""
+ExecutableId = int
+"""A compiled program on the workers that run it."""
+RequestId = int
+"""A question to a worker that will be answered."""
+
+
+class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A frozen record, encoded by position (both ends are always the same version)."""
+
+
+class Code(enum.IntEnum):
+    """Why something failed: absl's canonical codes, which JAX prefixes to its messages."""
+
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class Failure(Struct, frozen=True, tag="F"):
+    """An error as a value: it flows through everything computed from it (DESIGN rule 3)."""
+
+    code: Code
+    message: str
+
+
+Attribute = bool | int | float | str | tuple[int, ...]
+
+
+class Device(Struct, frozen=True):
+    """One device of the cluster, as its worker described it."""
+
+    id: DeviceId
+    host: HostId
+    island: IslandId
+    local_index: int
+    """Place among the devices of its host, from 0."""
+    platform: str
+    """jaxlib's name: `cpu`, `cuda`, `rocm` or `tpu`."""
+    kind: str
+    """The model, for instance `cpu` or `NVIDIA H200`."""
+    memory_kinds: tuple[str, ...]
+    """The memory spaces it can address; the first is the default."""
+    attributes: dict[str, Attribute]
+    """What programs read: `slice_index`, `coords`, `compute_capability`, ..."""
+
+
+class Platform(Struct, frozen=True):
+    """What a worker runs on; the same on every worker of a cluster."""
+
+    name: str
+    version: str
+    """jaxlib's `platform_version`, which JAX parses to pick GPU paths."""
+    jaxlib: str
+    """The version of jaxlib that compiles."""
+    attributes: dict[str, Attribute]
+    """The PJRT client's attributes."""
+
+
+class Sharding(Struct, frozen=True):
+    """Where the shards of an array are: one per device, in this order.
+
+    `op_sharding` is XLA's serialized `OpSharding` (how the shape is cut), or None where
+    the wire did not say (each shard then stands for itself).
+    """
+
+    devices: tuple[DeviceId, ...]
+    memory_kind: str = ""
+    """Empty for each device's default memory."""
+    op_sharding: bytes | None = None
+    shard_shapes: tuple[tuple[int, ...], ...] | None = None
+    """One shape (all shards alike) or one per device, where the wire gave them."""
+    fully_replicated: bool = False
+
+
+class ArraySpec(Struct, frozen=True):
+    """An array's type and place.
+
+    `dtype` is the numpy or ml_dtypes name (`float32`, `bfloat16`, `int4`, ...), or `string` / `token`.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    """The global shape."""
+    sharding: Sharding
+
+
+class ProgramInfo(Struct, frozen=True, tag="P"):
+    """What compiling told about a program.
+
+    Shardings and layouts are serialized XLA protos; None where the compiler did not say.
+    """
+
+    name: str
+    fingerprint: bytes
+    devices: tuple[DeviceId, ...]
+    """The device assignment, replica-major."""
+    outputs: tuple[ArraySpec, ...]
+    """Global shapes; `sharding.op_sharding` is None for a program of one device."""
+    parameter_shardings: tuple[bytes, ...] | None
+    output_shardings: tuple[bytes, ...] | None
+    parameter_layouts: tuple[bytes, ...] | None
+    output_layouts: tuple[bytes, ...] | None
+    output_memory_kinds: tuple[str, ...]
+    donated: tuple[int, ...]
+    """Indices of the parameters whose buffers the program takes over."""
+    memory_stats: bytes | None
+    """A serialized `CompiledMemoryStatsProto`; None where the platform has none."""
+    code_size: int
+    """Bytes of generated code."""
+
+
+SERVER_HANDLES: Final = 1 << 62
+"""Handles from here up are made by the server; the client's own stay below."""

@@ -1,0 +1,165 @@
+"""The transport over real sockets: order, authentication, shards between peers, bad frames."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from polypath.messages import AnyReport, Await, Forget, Ready, Shutdown
+from polypath.transport import HeadChannel, KeyPair, WorkerChannel, WorkerLink
+from polypath.transport.keys import secure_client
+
+Shard = tuple[str, bytes, bytes]
+
+
+class Pair:
+    """A head and its workers in one process, each on its own ZeroMQ context."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.loop = asyncio.new_event_loop()
+        self.reports: list[AnyReport] = []
+        self.head: HeadChannel = self.loop.run_until_complete(self._open())
+        self.workers: list[WorkerChannel] = []
+        self.shards: queue.SimpleQueue[Shard] = queue.SimpleQueue()
+
+    async def _open(self) -> HeadChannel:
+        return HeadChannel(f"ipc://{self.folder}/reports", self.reports.append)
+
+    def worker(self, host: int) -> WorkerChannel:
+        link = self.head.link(host, 1, f"ipc://{self.folder}/w{host}")
+        channel = WorkerChannel(link, lambda tag, header, data: self.shards.put((tag, header, bytes(data))))
+        self.workers.append(channel)
+        channel.send(Ready(host, 0, None))
+        self.until(lambda: any(isinstance(r, Ready) and r.host == host for r in self.reports))
+        return channel
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Run the head's loop until `condition` holds."""
+
+        async def wait() -> None:
+            async with asyncio.timeout(30):
+                while not condition():
+                    await self.step()
+
+        self.loop.run_until_complete(wait())
+
+    async def step(self) -> None:
+        """Let the loop look at its sockets once."""
+        await asyncio.sleep(0)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close(linger=0)
+        self.head.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    pair = Pair(tmp_path)
+    yield pair
+    pair.close()
+
+
+def test_commands_arrive_in_order(pair: Pair) -> None:
+    worker = pair.worker(0)
+    for number in range(1000):
+        pair.head.send((0,), number, Forget((number,)))
+    assert [worker.receive() for _ in range(1000)] == [Forget((n,)) for n in range(1000)]
+
+
+def test_a_command_goes_only_to_its_hosts(pair: Pair) -> None:
+    first, second = pair.worker(0), pair.worker(1)
+    pair.head.send((1,), 1, Forget((1,)))
+    pair.head.send((0, 1), 2, Forget((2,)))
+    assert first.receive() == Forget((2,))
+    assert [second.receive(), second.receive()] == [Forget((1,)), Forget((2,))]
+
+
+def test_reports_arrive_in_order(pair: Pair) -> None:
+    worker = pair.worker(0)
+    for number in range(1, 500):
+        worker.send(Ready(0, number, None))
+    pair.until(lambda: len(pair.reports) == 500)
+    assert [r.request for r in pair.reports if isinstance(r, Ready)] == list(range(500))
+
+
+def test_a_replaced_worker_is_not_heard(pair: Pair) -> None:
+    old = pair.worker(0)
+    link = pair.head.link(0, 2, f"ipc://{pair.folder}/again")
+    old.send(Ready(0, 7, None))
+    new = WorkerChannel(link, lambda *_: None)
+    pair.workers.append(new)
+    new.send(Ready(0, 8, None))
+    pair.until(lambda: len(pair.reports) > 1)
+    assert [r.request for r in pair.reports if isinstance(r, Ready)] == [0, 8]
+
+
+def test_shards_go_from_worker_to_worker(pair: Pair) -> None:
+    first, second = pair.worker(0), pair.worker(1)
+    for worker in (first, second):
+        worker.set_peers([first.peer, second.peer])
+    data = os.urandom(1 << 20)
+    first.send_shard(1, "7:0:0", b"header", memoryview(data))
+    assert pair.shards.get(timeout=30) == ("7:0:0", b"header", data)
+
+
+def test_waiting_ends_when_the_descriptor_is_readable(pair: Pair) -> None:
+    worker = pair.worker(0)
+    readable, writable = os.pipe()
+    try:
+        os.write(writable, b"x")
+        assert worker.wait(readable)
+    finally:
+        os.close(readable)
+        os.close(writable)
+
+
+def test_waiting_ends_when_the_worker_is_told_to(pair: Pair) -> None:
+    worker = pair.worker(0)
+    readable, writable = os.pipe()
+    try:
+        pair.head.send((0,), 1, Await(1, (1,)))
+        pair.head.send((0,), 2, Shutdown())
+        assert not worker.wait(readable)
+        assert [worker.receive(), worker.receive()] == [Await(1, (1,)), Shutdown()]
+    finally:
+        os.close(readable)
+        os.close(writable)
+
+
+def test_a_key_of_another_cluster_is_refused(pair: Pair) -> None:
+    link = pair.head.link(0, 1, f"ipc://{pair.folder}/w0")
+    stranger = WorkerLink(0, 1, link.reports, link.head_key, KeyPair.new(), link.listen)
+    channel = WorkerChannel(stranger, lambda *_: None)
+    pair.workers.append(channel)
+    channel.send(Ready(0, 0, None))
+    pair.until(lambda: pair.head.statistics().refused_keys > 0)
+    assert pair.reports == []
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(frames=st.lists(st.binary(max_size=40), min_size=1, max_size=4), as_worker=st.booleans())
+def test_malformed_reports_are_dropped(pair: Pair, frames: list[bytes], as_worker: bool) -> None:
+    """Whatever a holder of a good key sends, the head counts it and goes on."""
+    link = pair.head.link(0, 1, f"ipc://{pair.folder}/w0")
+    before = pair.head.statistics()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.PUSH)
+    secure_client(socket, link.keys, link.head_key)
+    socket.connect(link.reports)
+    socket.send_multipart([struct.pack("<III", 0, 1, 1), *frames[1:]] if as_worker else frames)
+    socket.send_multipart([struct.pack("<III", 0, 1, 1), b"\xc1"])
+    pair.until(lambda: pair.head.statistics().refused_frames > before.refused_frames)
+    pair.until(lambda: pair.head.statistics().reports > before.reports)
+    context.destroy(linger=0)
