@@ -9,6 +9,6 @@ Owns sockets and keys. Knows messages only through their codec, and nothing of w
 
 from polypath.transport.head import HeadChannel
 from polypath.transport.keys import KeyPair, WorkerLink
-from polypath.transport.worker import WorkerChannel
+from polypath.transport.worker import WorkerChannel, connect_worker
 
-__all__ = ["HeadChannel", "KeyPair", "WorkerChannel", "WorkerLink"]
+__all__ = ["HeadChannel", "KeyPair", "WorkerChannel", "WorkerLink", "connect_worker"]

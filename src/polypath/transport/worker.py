@@ -14,7 +14,7 @@ from polypath.errors import ProtocolError
 from polypath.messages import AnyCommand, Peer, Report, Shutdown, Snapshot, decode_command, encode
 from polypath.transport import frames
 from polypath.transport.head import Hello
-from polypath.transport.keys import KeyPair, WorkerLink, endpoint, guard, secure_client, secure_server
+from polypath.transport.keys import WorkerLink, endpoint, guard, secure_client, secure_server
 from polypath.types import HostId
 
 log = logging.getLogger(__name__)
@@ -26,31 +26,23 @@ OnShard = Callable[[str, bytes, memoryview], None]
 class WorkerChannel:
     """One worker's links.
 
-    `receive` and `wait` belong to the thread that applies commands; `send` and `send_shard`
+    `receive` and `wait` belong to the thread that applies commands; `send` and all of `peers`
     may be called from any.
     """
 
-    def __init__(self, link: WorkerLink, on_shard: OnShard) -> None:
+    def __init__(self, link: WorkerLink) -> None:
         self._link = link
-        self._peer_addresses: dict[HostId, Peer] = {}
-        self._peer_keys: frozenset[bytes] = frozenset()
         self._last_sequence = -1
         self._backlog: collections.deque[AnyCommand] = collections.deque()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._stop_guard = guard(self._context, ("commands", "shards"), self._allowed)
-        self._commands, commands_address = self._listen("commands")
-        self._report_lock = threading.Lock()
+        self._commands, commands_address = _listen(self._context, link, "commands")
+        self.peers = PeerChannel(self._context, link)
+        self._lock = threading.Lock()
         self._reports = self._context.socket(zmq.PUSH)
         self._reports.set_hwm(0)
         secure_client(self._reports, link.keys, link.head_key)
         self._reports.connect(link.reports)
-        self._peers = _Peers(self._context, link.keys)
-        shards, shards_address = self._listen("shards")
-        self.peer = Peer(link.host, shards_address, link.keys.public.encode())
-        self._shard_reader = threading.Thread(
-            target=_read_shards, args=(shards, self._context, on_shard), name="shards", daemon=True
-        )
-        self._shard_reader.start()
         self._send(frames.HELLO, msgspec.msgpack.encode(Hello(commands_address, link.keys.public)))
 
     def receive(self) -> AnyCommand:
@@ -85,39 +77,21 @@ class WorkerChannel:
         """Queue a report for the head. Never blocks."""
         self._send(frames.REPORT, encode(report))
 
-    def set_peers(self, peers: Iterable[Peer]) -> None:
-        """Who may send shards here, and where to send them."""
-        self._peer_addresses = {peer.host: peer for peer in peers}
-        self._peer_keys = frozenset(peer.key for peer in self._peer_addresses.values())
-        self._peers.update(self._peer_addresses)
-
-    def send_shard(self, host: HostId, tag: str, header: bytes, data: bytes | memoryview) -> None:
-        """Queue a shard for a peer. Never blocks."""
-        self._peers.send(host, (tag.encode(), header, data))
-
     def close(self, linger: float = 2.0) -> None:
         """End all links; reports and shards still queued have `linger` seconds to leave."""
         milliseconds = int(linger * 1000)
         self._commands.close(linger=0)
-        with self._report_lock:
+        with self._lock:
             self._reports.close(linger=milliseconds)
-        self._peers.close(milliseconds)
+        self.peers.close(milliseconds)
         self._stop_guard()
         self._context.term()
-        self._shard_reader.join()
-
-    def _listen(self, name: str) -> tuple[zmq.Socket[bytes], str]:
-        socket = self._context.socket(zmq.PULL)
-        socket.set_hwm(0)
-        secure_server(socket, self._link.keys, name)
-        listen = self._link.listen
-        socket.bind(f"{listen}.{name}" if listen.startswith("ipc://") else f"{listen}:*")
-        return socket, endpoint(socket)
+        self.peers.join()
 
     def _allowed(self, domain: str, key: bytes) -> bool:
         if domain == "commands":
             return key == self._link.head_key.encode()
-        return key in self._peer_keys
+        return self.peers.is_peer(key)
 
     def _read(self, flags: int) -> AnyCommand | None:
         try:
@@ -139,28 +113,54 @@ class WorkerChannel:
 
     def _send(self, kind: int, data: bytes) -> None:
         sender = frames.pack_sender(self._link.host, self._link.incarnation, kind)
-        with self._report_lock:
+        with self._lock:
             if not self._reports.closed:
                 self._reports.send_multipart((sender, data), copy=len(data) < 65536)
 
 
-class _Peers:
-    """Sockets to the other workers, made when first needed."""
+def connect_worker(link: bytes | msgspec.Raw) -> WorkerChannel:
+    """The channel of the worker that was given `link`, a `WorkerLink` in JSON.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyPair) -> None:
+    Raises:
+        msgspec.ValidationError: it is none.
+    """
+    return WorkerChannel(msgspec.json.decode(link, type=WorkerLink))
+
+
+class PeerChannel:
+    """Shards to and from the other workers."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], link: WorkerLink) -> None:
         self._context = context
-        self._keys = keys
+        self._keys = link.keys
         self._lock = threading.Lock()
         self._peers: dict[HostId, Peer] = {}
         self._sockets: dict[HostId, zmq.Socket[bytes]] = {}
+        self._incoming, address = _listen(context, link, "shards")
+        self._reader: threading.Thread | None = None
+        self.me = Peer(link.host, address, link.keys.public.encode(), ())
 
-    def update(self, peers: dict[HostId, Peer]) -> None:
+    def listen(self, on_shard: OnShard) -> None:
+        """Call `on_shard(tag, header, data)` for each shard that comes, from a thread of its own. Once."""
+        self._reader = threading.Thread(
+            target=_read_shards, args=(self._incoming, on_shard), name="shards", daemon=True
+        )
+        self._reader.start()
+
+    def connect(self, peers: Iterable[Peer]) -> None:
+        """Who may send shards here, and where to send them, from now on."""
+        named = {peer.host: peer for peer in peers}
         with self._lock:
-            for host in [h for h in self._sockets if peers.get(h) != self._peers.get(h)]:
+            for host in [h for h in self._sockets if named.get(h) != self._peers.get(h)]:
                 self._sockets.pop(host).close(linger=0)
-            self._peers = peers
+            self._peers = named
 
-    def send(self, host: HostId, parts: tuple[bytes, bytes, bytes | memoryview]) -> None:
+    def is_peer(self, key: bytes) -> bool:
+        """Whether a worker of this cluster has that public key."""
+        return any(peer.key == key for peer in self._peers.values())
+
+    def send(self, host: HostId, tag: str, header: bytes, data: bytes | memoryview) -> None:
+        """Queue a shard for a peer. Never blocks."""
         with self._lock:
             socket = self._sockets.get(host)
             if socket is None:
@@ -170,16 +170,34 @@ class _Peers:
                 secure_client(socket, self._keys, peer.key.decode())
                 socket.connect(peer.address)
                 self._sockets[host] = socket
-            socket.send_multipart(parts, copy=False)
+            socket.send_multipart((tag.encode(), header, data), copy=False)
 
     def close(self, linger: int) -> None:
+        """End the links; what is queued has `linger` milliseconds to leave."""
         with self._lock:
             for socket in self._sockets.values():
                 socket.close(linger=linger)
             self._sockets.clear()
+        if self._reader is None:
+            self._incoming.close(linger=0)
+
+    def join(self) -> None:
+        """Wait for the reader, which ends with the context."""
+        if self._reader is not None:
+            self._reader.join()
 
 
-def _read_shards(socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes]], on_shard: OnShard) -> None:
+def _listen(
+    context: zmq.Context[zmq.Socket[bytes]], link: WorkerLink, name: str
+) -> tuple[zmq.Socket[bytes], str]:
+    socket = context.socket(zmq.PULL)
+    socket.set_hwm(0)
+    secure_server(socket, link.keys, name)
+    socket.bind(f"{link.listen}.{name}" if link.listen.startswith("ipc://") else f"{link.listen}:*")
+    return socket, endpoint(socket)
+
+
+def _read_shards(socket: zmq.Socket[bytes], on_shard: OnShard) -> None:
     while True:
         try:
             parts = socket.recv_multipart(copy=False)

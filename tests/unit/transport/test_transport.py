@@ -37,7 +37,8 @@ class Pair:
 
     def worker(self, host: int) -> WorkerChannel:
         link = self.head.link(host, 1, f"ipc://{self.folder}/w{host}")
-        channel = WorkerChannel(link, lambda tag, header, data: self.shards.put((tag, header, bytes(data))))
+        channel = WorkerChannel(link)
+        channel.peers.listen(lambda tag, header, data: self.shards.put((tag, header, bytes(data))))
         self.workers.append(channel)
         channel.send(Ready(host, 0, None))
         self.until(lambda: any(isinstance(r, Ready) and r.host == host for r in self.reports))
@@ -98,7 +99,7 @@ def test_a_replaced_worker_is_not_heard(pair: Pair) -> None:
     old = pair.worker(0)
     link = pair.head.link(0, 2, f"ipc://{pair.folder}/again")
     old.send(Ready(0, 7, None))
-    new = WorkerChannel(link, lambda *_: None)
+    new = WorkerChannel(link)
     pair.workers.append(new)
     new.send(Ready(0, 8, None))
     pair.until(lambda: len(pair.reports) > 1)
@@ -108,9 +109,9 @@ def test_a_replaced_worker_is_not_heard(pair: Pair) -> None:
 def test_shards_go_from_worker_to_worker(pair: Pair) -> None:
     first, second = pair.worker(0), pair.worker(1)
     for worker in (first, second):
-        worker.set_peers([first.peer, second.peer])
+        worker.peers.connect([first.peers.me, second.peers.me])
     data = os.urandom(1 << 20)
-    first.send_shard(1, "7:0:0", b"header", memoryview(data))
+    first.peers.send(1, "7:0:0", b"header", memoryview(data))
     assert pair.shards.get(timeout=30) == ("7:0:0", b"header", data)
 
 
@@ -141,7 +142,7 @@ def test_waiting_ends_when_the_worker_is_told_to(pair: Pair) -> None:
 def test_a_key_of_another_cluster_is_refused(pair: Pair) -> None:
     link = pair.head.link(0, 1, f"ipc://{pair.folder}/w0")
     stranger = WorkerLink(0, 1, link.reports, link.head_key, KeyPair.new(), link.listen)
-    channel = WorkerChannel(stranger, lambda *_: None)
+    channel = WorkerChannel(stranger)
     pair.workers.append(channel)
     channel.send(Ready(0, 0, None))
     pair.until(lambda: pair.head.statistics().refused_keys > 0)

@@ -1,0 +1,5 @@
+"""`python -m polypath.cli`."""
+
+from polypath.cli import main
+
+main()

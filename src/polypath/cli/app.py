@@ -1,0 +1,44 @@
+"""The tree of commands. What they do is in the modules next to this one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from polypath.cli import doctor, inspect, run, up
+from polypath.cli.context import set_debugging
+
+app = typer.Typer(
+    name="polypath",
+    help="One Python process drives every device of a cluster, with stock JAX.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(up.up)
+app.command()(up.down)
+app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})(run.run)
+app.command()(inspect.env)
+app.command()(inspect.status)
+app.command()(inspect.logs)
+app.command()(doctor.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from polypath import __version__
+
+        typer.echo(f"polypath {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(  # pyright: ignore[reportUnusedFunction]
+    debug: Annotated[bool, typer.Option("--debug", help="Show stack traces (also: POLYPATH_DEBUG=1).")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    if debug:
+        set_debugging()

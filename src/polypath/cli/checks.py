@@ -1,0 +1,242 @@
+"""The checks of `polypath doctor`. They look and change nothing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from polypath.errors import ClusterError
+from polypath.launch import runtime_dir
+from polypath.private_dir import private_dir
+
+_SHARED_MEMORY: Final = Path("/dev/shm")
+_SHARED_MEMORY_WANTED: Final = 2**30
+_FILES_WANTED: Final = 1024
+_PYTHON: Final = (3, 11)
+
+Version = tuple[int, ...]
+_PACKAGES: Final[tuple[tuple[str, Version, Version | None], ...]] = (
+    ("jax", (0, 10, 2), (0, 11)),
+    ("jaxlib", (0, 10, 2), (0, 11)),
+    ("grpcio", (1, 80), None),
+    ("pyzmq", (27,), None),
+    ("protobuf", (6, 33), None),
+    ("msgspec", (0, 20), None),
+)
+"""Name, oldest, and the first that is too new."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check found."""
+
+    level: Literal["ok", "warning", "problem"]
+    subject: str
+    text: str
+    advice: str = ""
+    """What to do; empty if all is well."""
+
+
+def examine() -> list[Finding]:
+    """Every finding, in the order in which they matter."""
+    return [finding for check in CHECKS for finding in check()]
+
+
+def check_python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < _PYTHON:
+        yield Finding("problem", "python", version, "install Python 3.11 or newer")
+    else:
+        yield Finding("ok", "python", f"{version} at {sys.executable}")
+
+
+def check_packages() -> Iterator[Finding]:
+    for name, oldest, too_new in _PACKAGES:
+        installed = installed_version(name)
+        wanted = f"{name}>={_text(oldest)}" + (f",<{_text(too_new)}" if too_new else "")
+        if installed is None:
+            yield Finding("problem", name, "is not installed", f"pip install '{wanted}'")
+        elif not oldest <= _parse(installed) or (too_new and _parse(installed) >= too_new):
+            yield Finding("problem", name, f"{installed} is outside the supported range", f"pip install '{wanted}'")
+        else:
+            yield Finding("ok", name, installed)
+    jax, jaxlib = installed_version("jax"), installed_version("jaxlib")
+    if jax and jaxlib and jax != jaxlib:
+        yield Finding("problem", "jaxlib", f"{jaxlib} does not match jax {jax}", f"pip install 'jaxlib=={jax}'")
+
+
+def check_curve() -> Iterator[Finding]:
+    import zmq
+
+    if zmq.has("curve"):
+        yield Finding("ok", "encryption", f"ZeroMQ {zmq.zmq_version()} has CURVE")
+    else:
+        yield Finding(
+            "problem",
+            "encryption",
+            "this pyzmq is without CURVE, which the traffic to workers needs",
+            "pip install --force-reinstall --only-binary :all: pyzmq",
+        )
+
+
+def check_loopback() -> Iterator[Finding]:
+    try:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            with socket.create_connection(listener.getsockname(), timeout=2):
+                yield Finding("ok", "loopback", "ports on 127.0.0.1 can be bound and reached")
+    except OSError as error:
+        yield Finding("problem", "loopback", f"127.0.0.1 cannot be used ({error})", "bring it up: ip link set lo up")
+
+
+def check_runtime_dir() -> Iterator[Finding]:
+    try:
+        root = runtime_dir.root_path()
+        if root.exists():
+            private_dir(root)
+    except ClusterError as error:
+        yield Finding("problem", "runtime folder", str(error), "")
+        return
+    base = root if root.exists() else root.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=base) as folder, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{folder}/s")
+    except OSError as error:
+        yield Finding(
+            "problem",
+            "unix sockets",
+            f"none can be made in {base} ({error})",
+            "name another folder in POLYPATH_RUNTIME_DIR",
+        )
+        return
+    yield Finding("ok", "unix sockets", f"can be made in {base}")
+    longest = len(os.fsencode(root)) + len("/") + 40 + len("/ifrt.sock")
+    if longest > runtime_dir.SOCKET_PATH_LIMIT:
+        yield Finding(
+            "warning",
+            "runtime folder",
+            f"{root} leaves little room for names: a socket's path may have {runtime_dir.SOCKET_PATH_LIMIT} bytes",
+            "name a shorter folder in POLYPATH_RUNTIME_DIR",
+        )
+
+
+def check_shared_memory() -> Iterator[Finding]:
+    subject = str(_SHARED_MEMORY)
+    if not _SHARED_MEMORY.is_dir():
+        yield Finding("warning", subject, "is missing, so big arrays are copied through files", "mount a tmpfs there")
+        return
+    if not os.access(_SHARED_MEMORY, os.W_OK | os.X_OK):
+        yield Finding("problem", subject, "cannot be written", f"chmod 1777 {subject}")
+        return
+    usage = shutil.disk_usage(_SHARED_MEMORY)
+    text = f"{usage.free / 2**30:.1f} GiB free of {usage.total / 2**30:.1f}"
+    if usage.free < _SHARED_MEMORY_WANTED:
+        yield Finding(
+            "warning",
+            subject,
+            f"{text}: a big array may not fit",
+            "remove files there, or enlarge it: mount -o remount,size=8G /dev/shm (docker run --shm-size=8g)",
+        )
+    else:
+        yield Finding("ok", subject, text)
+
+
+def check_gpu() -> Iterator[Finding]:
+    present = any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
+    plugins = {name: installed_version(name) for name in ("jax-cuda13-plugin", "jax-cuda12-plugin")}
+    found = {name: version for name, version in plugins.items() if version}
+    jaxlib = installed_version("jaxlib")
+    if not present:
+        yield Finding("ok", "gpu", "no NVIDIA GPU on this machine")
+    elif not found:
+        yield Finding(
+            "problem",
+            "gpu",
+            "there is an NVIDIA GPU, and the installed jaxlib cannot see it",
+            f"pip install 'jax[cuda13]=={installed_version('jax')}' (cuda12 for drivers older than 580)",
+        )
+    elif jaxlib not in found.values():
+        name, version = next(iter(found.items()))
+        yield Finding(
+            "problem", "gpu", f"{name} {version} does not match jaxlib {jaxlib}", f"pip install '{name}=={jaxlib}'"
+        )
+    else:
+        yield Finding("ok", "gpu", f"{next(iter(found))} {jaxlib}")
+
+
+def check_clusters() -> Iterator[Finding]:
+    try:
+        records = runtime_dir.records()
+    except ClusterError as error:
+        yield Finding("warning", "clusters", str(error))
+        return
+    for record in records:
+        if record.stale:
+            yield Finding(
+                "warning",
+                "clusters",
+                f"{record.name!r} is stale: its head ended without cleaning up",
+                f"polypath down --name {record.name}",
+            )
+        else:
+            yield Finding("ok", "clusters", f"{record.name!r} runs (pid {record.pid})")
+    if not records:
+        yield Finding("ok", "clusters", "none runs")
+
+
+def check_files() -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _FILES_WANTED:
+        yield Finding("ok", "open files", f"limit {soft}")
+    else:
+        yield Finding(
+            "warning",
+            "open files",
+            f"the limit is {soft}, which many hosts or clients may reach",
+            f"ulimit -n {_FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, 65536)}",
+        )
+
+
+CHECKS: Final[tuple[Callable[[], Iterator[Finding]], ...]] = (
+    check_python,
+    check_packages,
+    check_curve,
+    check_loopback,
+    check_runtime_dir,
+    check_shared_memory,
+    check_gpu,
+    check_clusters,
+    check_files,
+)
+
+
+def installed_version(name: str) -> str | None:
+    """A distribution's version; None if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _parse(version: str) -> Version:
+    parts: list[int] = []
+    for part in version.split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        parts.append(int(digits))
+    return tuple(parts)
+
+
+def _text(version: Version) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,187 @@
+"""A cluster in the hands of a script or a notebook: `polypath.start` and `polypath.connect`.
+
+Owns the switch of this process's JAX to the cluster and back. Imports JAX only after the head
+was started, so that both come up at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from polypath.client.environment import socket_path
+from polypath.errors import ClusterError, NotRunning
+from polypath.launch import runtime_dir
+from polypath.launch.head_process import HeadProcess
+
+if TYPE_CHECKING:
+    from polypath.client.status import Status
+
+_OPTIONS = ("jax_platforms", "jax_backend_target")
+
+
+class Cluster:
+    """A cluster that JAX in this process uses until `close()`, or until the `with` block ends."""
+
+    def __init__(self, name: str, address: str, head: HeadProcess | None = None) -> None:
+        """Not to be called: use `polypath.start` or `polypath.connect`."""
+        self.name = name
+        self.address = address
+        """What `JAX_BACKEND_TARGET` names."""
+        self._head = head
+        self._before: dict[str, Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name!r} at {self.address}{'' if self._before else ', closed'}>"
+
+    def status(self) -> Status:
+        """What the cluster consists of and holds.
+
+        Raises:
+            NotRunning: it is gone.
+        """
+        from polypath.client.status import read_status
+
+        return read_status(self.address)
+
+    def close(self) -> None:
+        """Give JAX in this process its own devices back; end the cluster if it was started here.
+
+        May be called again. Arrays on the cluster are lost with it.
+        """
+        try:
+            self._leave()
+        finally:
+            if self._head is not None:
+                self._head.close()
+
+    def _enter(self) -> None:
+        """Make JAX in this process use the cluster."""
+        import jax
+
+        from polypath.client import backend
+
+        global _current
+        backend.check_version(jax.__version__)
+        backend.check_answers(self.address)
+        backend.clear()
+        self._before = {name: backend.read_option(name) for name in _OPTIONS}
+        backend.set_option("jax_platforms", "proxy")
+        backend.set_option("jax_backend_target", self.address)
+        backend.register()
+        _current = self
+
+    def _leave(self) -> None:
+        global _current
+        if self._before is None:
+            return
+        from polypath.client import backend
+
+        before, self._before = self._before, None
+        _current = None
+        try:
+            backend.clear()
+        finally:
+            for name, value in before.items():
+                backend.set_option(name, value)
+
+
+_current: Cluster | None = None
+"""JAX has one set of backends per process, hence one cluster at a time."""
+
+
+def start(
+    hosts: int = 1,
+    devices_per_host: int | None = None,
+    platform: str | None = None,
+    islands: int = 1,
+    name: str | None = None,
+    *,
+    debug: bool = False,
+) -> Cluster:
+    """Start a cluster on this machine and make JAX in this process use it.
+
+    It ends with this process at the latest, however that ends. Arrays made before belong to the
+    backends that JAX had then and do not move.
+
+    Args:
+        hosts: worker processes.
+        devices_per_host: virtual devices of each on CPU (default 1); on others, as many as there are.
+        platform: `cpu`, `cuda`, `rocm` or `tpu`; what jaxlib finds if not given.
+        islands: equal groups of hosts; a program runs within one.
+        name: what `polypath status --name` calls it; made up if not given.
+        debug: let the cluster's logs tell more.
+
+    Raises:
+        ClusterError: such a cluster cannot be, the name is taken, or it did not come up.
+        UnsupportedVersion: this JAX is outside the supported range.
+    """
+    _check_free()
+    head = HeadProcess.start(
+        name or f"py-{os.getpid()}-{secrets.token_hex(2)}",
+        hosts=hosts,
+        devices_per_host=devices_per_host,
+        islands=islands,
+        platform=platform,
+        tied=True,
+        debug=debug,
+    )
+    try:
+        _preload_jax()
+        reply = head.wait_ready()
+        cluster = Cluster(head.config.name, reply.address or head.config.address, head)
+        cluster._enter()  # pyright: ignore[reportPrivateUsage]
+    except BaseException:
+        head.close()
+        raise
+    return cluster
+
+
+def connect(address_or_name: str | None = None) -> Cluster:
+    """Make JAX in this process use a cluster that runs: `polypath up` started it, say.
+
+    Args:
+        address_or_name: what `polypath up` printed, or a name; the one that runs if not given.
+
+    Raises:
+        NotRunning: no cluster runs there.
+        ClusterError: there are several, or this process uses one already.
+        UnsupportedVersion: this JAX is outside the supported range.
+    """
+    _check_free()
+    if address_or_name is not None and ":" in address_or_name:
+        path = socket_path(address_or_name)
+        if path is None:
+            raise NotRunning(
+                f"{address_or_name} is no cluster's address: those begin with grpc://unix: (see `polypath status`)."
+            )
+        cluster = Cluster(Path(path).parent.name, address_or_name)
+    else:
+        record = runtime_dir.find(address_or_name)
+        cluster = Cluster(record.name, record.address)
+    cluster._enter()  # pyright: ignore[reportPrivateUsage]
+    return cluster
+
+
+def _check_free() -> None:
+    if _current is not None:
+        raise ClusterError(
+            f"This process uses the cluster {_current.name!r} already: close it first (`cluster.close()`), or use "
+            "another process."
+        )
+
+
+def _preload_jax() -> None:
+    """Import JAX while the head starts. A warning that it logs at each connection is turned off."""
+    if "jax" not in sys.modules:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import jax  # pyright: ignore[reportUnusedImport]  # noqa: F401

@@ -1,0 +1,48 @@
+"""The variables with which a script of stock JAX finds a cluster.
+
+How big arrays travel is not among them. jaxlib's client writes a big array to a file
+`lt_<handle>` in the folder that `..._DIRECTORY` names, and the name holds no session: each session
+needs a folder of its own. So no shell exports one; our plugin makes it (`polypath.client.folder`)
+inside the cluster's folder in shared memory, sets the variables just before it connects, and
+tells the frontend in the session's `initialization_data`:
+
+    shared_dir: bytes   where this session's `lt_<handle>` files are
+    client: bytes       who it is, for people
+
+A session without the first sends its bytes over gRPC.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+INSECURE_CREDENTIALS: Final = "IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS"
+LARGE_TRANSFER_DIRECTORY: Final = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY"
+LARGE_TRANSFER_THRESHOLD: Final = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES"
+
+THRESHOLD_BYTES: Final = 64 * 1024
+"""Arrays from here up go through shared memory."""
+
+FOLDER_ATTRIBUTE: Final = "shared_dir"
+CLIENT_ATTRIBUTE: Final = "client"
+
+SOCKET_NAME: Final = "ifrt.sock"
+
+
+def client_environment(address: str) -> dict[str, str]:
+    """The variables of a client of the cluster at `address`."""
+    return {
+        "JAX_PLATFORMS": "proxy",
+        "JAX_BACKEND_TARGET": address,
+        # A unix socket in a private folder: there is nobody to hide from on the way.
+        INSECURE_CREDENTIALS: "true",
+        # jaxlib's client warns of just that at every start.
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+
+
+def socket_path(target: str) -> str | None:
+    """The unix socket in a target, without JAX: None if the target is of another kind."""
+    _, _, address = target.rpartition("://")
+    scheme, colon, path = address.partition(":")
+    return path if colon and scheme == "unix" else None

@@ -1,0 +1,40 @@
+"""The folder in the cluster's shared memory through which this process sends big arrays.
+
+One folder per session, made here, removed by the frontend when the session ends. jaxlib keeps
+the path that it is given for the life of the process, whichever clusters that connects to; so
+it is given the path of an open descriptor, which is moved to each session's folder in turn.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Final
+
+_ENOUGH: Final = 64 * 2**20
+"""Bytes free below which shared memory is left alone."""
+
+_descriptor: int | None = None
+
+
+def make_folder(shared_dir: Path) -> Path | None:
+    """A new folder for a session; None where shared memory is missing or nearly full."""
+    if not shared_dir.is_dir() or shutil.disk_usage(shared_dir).free < _ENOUGH:
+        return None
+    folder = shared_dir / f"client-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def lasting_path(folder: Path) -> str:
+    """A path of `folder` that is the same at each call in this process, and names the last one given."""
+    global _descriptor
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if _descriptor is None:
+        _descriptor = opened
+    else:
+        os.dup2(opened, _descriptor, inheritable=False)
+        os.close(opened)
+    return f"/proc/self/fd/{_descriptor}"

@@ -1,0 +1,45 @@
+"""The command line's end of `control`: blocking calls with a deadline.
+
+Needs no event loop and none of the rest of the frontend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import msgspec
+
+from polypath.errors import NotRunning
+from polypath.frontend.control import SERVICE, ShutdownRequest
+
+
+def status(address: str, timeout: float = 5.0) -> bytes:
+    """The status of the cluster at `address`, as JSON.
+
+    Raises:
+        NotRunning: no cluster answers there within `timeout` seconds.
+    """
+    return _call(address, "Status", b"{}", timeout)
+
+
+def shutdown(address: str, reason: str, timeout: float = 5.0) -> None:
+    """Begin to end the cluster at `address`.
+
+    Raises:
+        NotRunning: no cluster answers there within `timeout` seconds.
+    """
+    _call(address, "Shutdown", msgspec.json.encode(ShutdownRequest(reason)), timeout)
+
+
+def _call(address: str, method: str, data: bytes, timeout: float) -> bytes:
+    with grpc.insecure_channel(address, options=(("grpc.max_receive_message_length", -1),)) as channel:
+        stubs: Any = channel  # its methods have no types
+        try:
+            return bytes(stubs.unary_unary(f"/{SERVICE}/{method}")(data, timeout=timeout))
+        except grpc.RpcError as error:
+            code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
+            raise NotRunning(
+                f"No cluster answers at {address} ({code}): start one with `polypath up`, "
+                "or look for others with `polypath status`."
+            ) from error

@@ -1,0 +1,208 @@
+"""A session's host buffers: bytes on their way up to an array or down to the client, by handle.
+
+Owns the bytes (or the files they are in) until a request takes them or the session ends. Knows
+nothing of arrays. A client that shares memory with us writes `lt_<handle>` into its folder and
+names the handle; the file is at once renamed to one that only we know, since the client's name
+has no session in it and the folder may go away before a worker has read the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from polypath.frontend.refused import Refused, invalid
+from polypath.messages import Bytes, Shared
+from polypath.types import SERVER_HANDLES, Code
+
+CHUNK: Final = 1 << 20
+"""Bytes in one message of a download: what the client itself uses for uploads."""
+
+
+class SharedMemory:
+    """The folder that clients of this machine may write large buffers to.
+
+    Each client needs a folder of its own, inside; one at a time may use the folder itself.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root.resolve() if root else None
+        self._claimed: set[Path] = set()
+
+    def claim(self, wanted: str | None) -> Path | None:
+        """The folder for a new session, or None where it gets none.
+
+        Raises:
+            Refused: `wanted` is not a folder inside ours, or another session uses it.
+        """
+        if wanted is None:
+            if self._root is None or self._root in self._claimed:
+                return None
+            folder = self._root
+        else:
+            try:
+                folder = Path(wanted).resolve()
+            except (OSError, ValueError, RuntimeError) as error:
+                raise invalid(f"The client's folder {wanted!r} cannot be found: {error}.") from error
+            if self._root is None or not folder.is_relative_to(self._root) or not folder.is_dir():
+                raise invalid(
+                    f"The client's folder {wanted!r} is not inside the cluster's shared folder "
+                    f"{str(self._root)!r}: take the folder from `polypath env`."
+                )
+            if folder in self._claimed:
+                raise invalid(f"The client's folder {wanted!r} is in use: each client needs its own.")
+        self._claimed.add(folder)
+        return folder
+
+    def release(self, folder: Path | None) -> None:
+        """End a claim: remove what the client left in the folder, and the folder if it was its own."""
+        if folder is None:
+            return
+        self._claimed.discard(folder)
+        for file in folder.glob("lt_*"):
+            file.unlink(missing_ok=True)
+        if folder != self._root and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def adopt(self, file: Path) -> Path:
+        """Give a client's file a name of ours."""
+        if self._root is None:
+            raise AssertionError("a session has a shared folder and the cluster has none")
+        return file.rename(self._root / f"hb_{secrets.token_hex(12)}")
+
+
+class HostBuffers:
+    """The buffers of one session."""
+
+    def __init__(self, shared: SharedMemory, folder: Path | None) -> None:
+        self._shared = shared
+        self._folder = folder
+        self._buffers: dict[int, Bytes] = {}
+        self._expected: dict[int, asyncio.Future[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._buffers)
+
+    def store(self, handle: int, data: Bytes) -> None:
+        """Keep `data`, and wake the request that waits for it.
+
+        Raises:
+            Refused: the handle is no client's, or taken.
+        """
+        self.check_new(handle)
+        self._buffers[handle] = data
+        if waiting := self._expected.pop(handle, None):
+            waiting.set_result(None)
+
+    def check_new(self, handle: int) -> None:
+        """Refuse a handle that `store` would refuse."""
+        if not 0 < handle < SERVER_HANDLES:
+            raise invalid(f"{handle} cannot be the handle of a host buffer.")
+        if handle in self._buffers:
+            raise Refused(Code.ALREADY_EXISTS, f"Host buffer {handle} exists already.")
+
+    def store_file(self, handle: int, size: int) -> None:
+        """Keep the file that the client wrote for `handle`.
+
+        Raises:
+            Refused: there is none, or it is not what the client said.
+        """
+        self.check_new(handle)
+        if self._folder is None:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "This session has no shared folder to read from: unset "
+                "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY, or give each client its own.",
+            )
+        file = self._folder / f"lt_{handle}"
+        try:
+            found = file.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+                raise Refused(
+                    Code.DATA_LOSS,
+                    f"Host buffer {handle} has {found.st_size} bytes in shared memory where the client "
+                    f"announced {size}: is the shared folder full, or used by two clients?",
+                )
+            ours = self._shared.adopt(file)
+        except OSError as error:
+            raise Refused(
+                Code.NOT_FOUND,
+                f"Host buffer {handle} cannot be read from the shared folder: {error}.",
+            ) from error
+        self.store(handle, Shared(str(ours), size))
+
+    async def wait_stored(self, handles: Iterable[int]) -> None:
+        """Return once all of them are here. The caller is the session's only one to wait."""
+        for handle in handles:
+            if handle and handle not in self._buffers:
+                self._expected[handle] = asyncio.get_running_loop().create_future()
+                await self._expected[handle]
+
+    def get(self, handle: int) -> Bytes:
+        """A buffer, which stays ours.
+
+        Raises:
+            Refused: there is none of that handle.
+        """
+        try:
+            return self._buffers[handle]
+        except KeyError:
+            raise Refused(Code.NOT_FOUND, f"There is no host buffer {handle}.") from None
+
+    def hand_over(self, handles: Iterable[int]) -> None:
+        """Forget buffers that are now someone else's."""
+        for handle in handles:
+            self._buffers.pop(handle, None)
+
+    def drop(self, handles: Iterable[int]) -> None:
+        """Free buffers that will not be used, as far as they exist."""
+        for handle in handles:
+            if (data := self._buffers.pop(handle, None)) is not None:
+                discard(data)
+
+    def chunks(self, handle: int) -> Iterator[bytes]:
+        """A buffer's bytes in pieces, at least one, which may be empty.
+
+        Raises:
+            Refused: there is none of that handle, or its file is gone.
+        """
+        match data := self.get(handle):
+            case Shared():
+                try:
+                    with Path(data.path).open("rb") as file:
+                        yield file.read(CHUNK)
+                        while chunk := file.read(CHUNK):
+                            yield chunk
+                except OSError as error:
+                    raise Refused(Code.DATA_LOSS, f"Host buffer {handle} is lost: {error}.") from error
+            case bytes():
+                view = memoryview(data)
+                for start in range(0, max(len(data), 1), CHUNK):
+                    yield bytes(view[start : start + CHUNK])
+
+    def delete(self, handle: int) -> None:
+        """Free a buffer.
+
+        Raises:
+            Refused: there is none of that handle.
+        """
+        discard(self.get(handle))
+        del self._buffers[handle]
+
+    def close(self) -> None:
+        """Free everything, and the folder. The session has ended."""
+        for data in self._buffers.values():
+            discard(data)
+        self._buffers.clear()
+        self._shared.release(self._folder)
+        self._folder = None
+
+
+def discard(data: Bytes) -> None:
+    """Free bytes that nobody will read."""
+    if isinstance(data, Shared):
+        Path(data.path).unlink(missing_ok=True)

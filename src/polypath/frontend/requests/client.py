@@ -1,0 +1,139 @@
+"""Requests about the cluster as a whole: what there is, and where things go by default."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from polypath.controller.events import CheckFuture, DefaultLayout, Result
+from polypath.frontend import attributes, dtypes, layouts, shardings
+from polypath.frontend.fingerprint import fingerprint64
+from polypath.frontend.refused import Refused
+from polypath.frontend.requests.base import Answer, Handler, Scope, empty, expect
+from polypath.frontend.wire import ifrt_pb2 as pb
+from polypath.types import Code, Device, Failure
+
+RUNTIME_TYPE: Final = "polypath"
+"""JAX shows it as `proxy/polypath`."""
+
+
+def _init(scope: Scope, op: int, body: pb.InitRequest) -> Answer:
+    if not scope.view.devices:
+        raise Refused(
+            Code.UNAVAILABLE,
+            f"Cluster {scope.view.name} has no devices yet: see `polypath status` and `polypath logs`.",
+        )
+    return Answer(None)
+
+
+def _init_response(scope: Scope, body: pb.InitRequest, result: Result, out: pb.IfrtResponse) -> None:
+    view, init = scope.view, out.init_response
+    init.session_id = scope.session
+    init.platform_name = view.platform.name
+    init.platform_version = view.platform.version
+    init.platform_id = fingerprint64(view.platform.name)
+    init.process_index = 0
+    init.runtime_type = RUNTIME_TYPE
+    # Without it `jax.export` cannot serialize.
+    attributes.encode({"serialize_with_sdy": True, **view.platform.attributes}, init.client_attributes)
+    memories = 0
+    for device in view.devices:
+        ids = range(memories, memories + len(device.memory_kinds))
+        memories = ids.stop
+        _add_device(device, ids, init)
+        for id_, kind in zip(ids, device.memory_kinds, strict=True):
+            init.memories.add(
+                id=id_,
+                memory_space_kind=kind,
+                kind_id=view.memory_kinds.index(kind),
+                device_ids=[device.id],
+                debug_string=f"{kind} of {_short_name(device)}",
+                to_string=f"MemorySpace(id={id_}, kind={kind}, device={device.id})",
+            )
+
+
+def _add_device(device: Device, memories: range, init: pb.InitResponse) -> None:
+    added = init.all_devices.add(
+        id=device.id,
+        local_device_id=device.id,  # all devices are local to the one process that JAX sees
+        local_hardware_id=device.local_index,
+        platform_name=device.platform,
+        device_kind=device.kind,
+        memory_ids=memories,
+        debug_string=f"{_short_name(device)} (host {device.host}, island {device.island})",
+        to_string=_long_name(device),
+    )
+    if memories:
+        added.default_memory_id = memories.start
+    attributes.encode(device.attributes, added.attributes)
+    init.primary_device_ids.append(device.id)
+    init.addressable_device_ids.append(device.id)
+
+
+def _short_name(device: Device) -> str:
+    return f"{device.platform.upper()}_{device.id}"
+
+
+def _long_name(device: Device) -> str:
+    place = device.attributes.get("coords")
+    family = device.platform.upper() if device.platform == "tpu" else device.platform.capitalize()
+    more = f", process_index=0, coords={place}" if isinstance(place, tuple) else ""
+    return f"{family}Device(id={device.id}{more})"
+
+
+def _device_assignment(scope: Scope, op: int, body: pb.GetDefaultDeviceAssignmentRequest) -> Answer:
+    scope.view.default_devices(body.num_replicas * body.num_partitions)
+    return Answer(None)
+
+
+def _device_assignment_response(
+    scope: Scope, body: pb.GetDefaultDeviceAssignmentRequest, result: Result, out: pb.IfrtResponse
+) -> None:
+    replicas, partitions = body.num_replicas, body.num_partitions
+    devices = scope.view.default_devices(replicas * partitions)
+    assignment = out.get_default_device_assignment_response.device_assignment
+    assignment.replica_count = replicas
+    assignment.computation_count = partitions
+    for partition in range(partitions):
+        assignment.computation_devices.add(replica_device_ids=devices[partition::partitions])
+
+
+def _default_layout(scope: Scope, op: int, body: pb.GetDefaultLayoutRequest) -> DefaultLayout | Answer:
+    try:
+        dtype = dtypes.decode(body.dtype)
+        (device,) = scope.view.check((body.device_id,), body.memory_kind)
+        shape = shardings.shape(pb.ShapeProto(dims=body.dims))
+    except Refused as refused:
+        return Answer(refused.failure)
+    return DefaultLayout(
+        session=scope.session,
+        op=op,
+        dtype=dtype,
+        shape=shape,
+        device=device,
+        memory_kind=body.memory_kind,
+    )
+
+
+def _default_layout_response(
+    scope: Scope, body: pb.GetDefaultLayoutRequest, result: Result, out: pb.IfrtResponse
+) -> None:
+    # An error would abort the client's process, so a failure becomes the layout that every
+    # platform can have; what failed surfaces with the array or the program.
+    text = (
+        layouts.row_major_text(len(body.dims))
+        if isinstance(result, Failure)
+        else layouts.to_text(expect(result, bytes))
+    )
+    out.get_default_layout_response.serialized_pjrt_layout = text
+
+
+def _check_future(scope: Scope, op: int, body: pb.CheckFutureRequest) -> CheckFuture:
+    return CheckFuture(session=scope.session, op=op, future=body.future_handle)
+
+
+HANDLERS: Final = {
+    "init_request": Handler(_init, _init_response),
+    "get_default_device_assignment_request": Handler(_device_assignment, _device_assignment_response),
+    "get_default_layout_request": Handler(_default_layout, _default_layout_response, tells_failure=True),
+    "check_future_request": Handler(_check_future, empty("check_future_response")),
+}

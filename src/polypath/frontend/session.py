@@ -1,0 +1,217 @@
+"""One client: its requests in their order, and the responses to them.
+
+Owns the client's host buffers, what is not answered yet, and the queue of responses. Turns
+requests into events by the table in `requests`, and never decides anything about arrays.
+
+Reading stops at a request whose host buffers have not arrived (they come on streams of their
+own) until they have: so it and all after it wait in order, and the event loop does not. The
+client's uploads go over another connection, so they cannot get stuck behind that.
+
+What the client counts. It keeps a Python traceback ("user context") for each request until the
+server says that it holds no reference to it any more, in the responses' `seq_num` and
+`destroyed_user_context_ids`. It takes those of the responses that have a body, and frees
+contexts only as far as their numbers follow each other from 0 without a gap; an id that it did
+not send with a request, or a second time, aborts its process. Three kinds of responses it does
+not count, because its batcher reads them: those to (batched) deletes and destructs, and to the
+check of the future that a delete returned. We hold no contexts, so each response gives back the
+id of its own request, and that of a response that is not counted goes with the next that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from polypath.controller.events import AnyRequest, Close, MakeErrors, Result
+from polypath.frontend.host_buffers import HostBuffers, discard
+from polypath.frontend.refused import Refused, invalid
+from polypath.frontend.requests import HANDLERS, Answer, Handler, Scope, status
+from polypath.frontend.shardings import Shardings
+from polypath.frontend.view import ClusterView
+from polypath.frontend.wire import ifrt_pb2 as pb
+from polypath.messages import Shared
+from polypath.types import ArraySpec, Failure, SessionId, Sharding
+
+Submit = Callable[[AnyRequest | Close], None]
+
+_MALFORMED: Final = "The client sent bytes that are no IFRT request; the session ends: connect with stock jaxlib."
+
+
+class _Pending(NamedTuple):
+    """A request that is not answered yet."""
+
+    handler: Handler
+    body: Any
+    context: int
+    counted: bool
+    refused: Failure | None = None
+    """Why the request was refused, while what it would have made becomes an error."""
+
+
+class Session:
+    """The state of one client."""
+
+    def __init__(self, id_: SessionId, view: ClusterView, buffers: HostBuffers, submit: Submit) -> None:
+        self.id = id_
+        self.buffers = buffers
+        self.requests = 0
+        self.refusals = 0
+        self._scope = Scope(id_, view, buffers, Shardings(view))
+        self._submit = submit
+        self._pending: dict[int, _Pending] = {}
+        self._next_seq_num = 0
+        self._contexts: list[int] = []
+        self._responses: deque[bytes] = deque()
+        self._wake = asyncio.Event()
+        self._finished = False
+        self._closed = False
+
+    # --- Requests -----------------------------------------------------------------------------
+
+    async def read_requests(self, stream: AsyncIterator[bytes]) -> Refused | None:
+        """Serve the stream until it ends; return why where its bytes made no sense."""
+        async for data in stream:
+            try:
+                request = pb.IfrtRequest.FromString(data)
+            except DecodeError:
+                return invalid(_MALFORMED)
+            await self.serve(request)
+        return None
+
+    async def serve(self, request: pb.IfrtRequest) -> None:
+        """Turn a request into an event, once its host buffers are here."""
+        self.requests += 1
+        kind = request.WhichOneof("request")
+        metadata = request.request_metadata
+        op, context = metadata.op_id, metadata.user_context_id
+        if kind is None:
+            self._reject(op, context, invalid("The request is empty, or of a newer protocol."))
+            return
+        handler, body = HANDLERS[kind], getattr(request, kind)
+        if op in self._pending:
+            self._reject(op, context, invalid(f"Operation {op} is not answered yet; its number is taken."))
+            return
+        buffers = handler.buffers(body) if handler.buffers else ()
+        if buffers:
+            await self.buffers.wait_stored(buffers)
+        pending = _Pending(handler, body, context, self._is_counted(handler, kind, body))
+        try:
+            action = handler.decode(self._scope, op, body)
+        except Refused as refused:
+            self.buffers.drop(buffers)
+            self._refuse(op, pending, refused.failure)
+            return
+        self.buffers.hand_over(buffers)
+        if isinstance(action, Answer):
+            self._respond(op, pending, action.result)
+        else:
+            self._pending[op] = pending
+            self._submit(action)
+
+    def _is_counted(self, handler: Handler, kind: str, body: Any) -> bool:
+        if handler.batched:
+            return False
+        if kind == "check_future_request" and body.future_handle in self._scope.deletions:
+            self._scope.deletions.discard(body.future_handle)
+            return False
+        return True
+
+    def _refuse(self, op: int, pending: _Pending, failure: Failure) -> None:
+        # The client does not wait for these responses: what it asked for has to be an error.
+        made = pending.handler.made(pending.body)
+        if not made or not self._scope.view.devices:
+            self._respond(op, pending, failure)
+            return
+        self._pending[op] = pending._replace(refused=failure)
+        nowhere = ArraySpec("token", (), Sharding((self._scope.view.devices[0].id,)))
+        self._submit(
+            MakeErrors(
+                session=self.id,
+                op=op,
+                failure=failure,
+                specs=(nowhere,) * len(made),
+                results=made,
+            )
+        )
+
+    # --- Responses ----------------------------------------------------------------------------
+
+    def deliver(self, op: int, result: Result) -> None:
+        """Answer a request."""
+        if self._closed:
+            if isinstance(result, Shared):
+                discard(result)
+            return
+        pending = self._pending.pop(op)
+        self._respond(op, pending, result if pending.refused is None else pending.refused)
+
+    def _respond(self, op: int, pending: _Pending, result: Result) -> None:
+        response = pb.IfrtResponse()
+        if isinstance(result, Failure) and not pending.handler.tells_failure:
+            self._fail(response, result)
+        else:
+            try:
+                pending.handler.encode(self._scope, pending.body, result, response)
+            except Refused as refused:
+                response.Clear()
+                self._fail(response, refused.failure)
+        self._enqueue(op, pending.context, response, pending.counted)
+
+    def _reject(self, op: int, context: int, refused: Refused) -> None:
+        response = pb.IfrtResponse()
+        self._fail(response, refused.failure)
+        self._enqueue(op, context, response, counted=False)
+
+    def _fail(self, response: pb.IfrtResponse, failure: Failure) -> None:
+        self.refusals += 1
+        response.response_metadata.status.CopyFrom(status(failure))
+
+    def _enqueue(self, op: int, context: int, response: pb.IfrtResponse, counted: bool) -> None:
+        metadata = response.response_metadata
+        metadata.op_id = op
+        if context:
+            self._contexts.append(context)
+        if counted and response.WhichOneof("response") is not None:
+            metadata.seq_num = self._next_seq_num
+            self._next_seq_num += 1
+            if self._contexts:
+                metadata.destroyed_user_context_ids.extend(self._contexts)
+                self._contexts.clear()
+        self._responses.append(response.SerializeToString())
+        self._wake.set()
+
+    async def write_responses(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Send the responses as they come, until `finish`, or until the connection breaks."""
+        responses = self._responses
+        try:
+            while True:
+                while responses:
+                    await write(responses.popleft())
+                if self._finished:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+        except grpc.aio.BaseError:
+            return  # the reader learns of the broken connection too, and ends the session
+
+    # --- The end ------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """No request will come: write what is answered, then end."""
+        self._finished = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Free everything, and tell the controller. The stream has ended, in order or not."""
+        if self._closed:
+            return
+        self._closed = True
+        self._pending.clear()
+        self._responses.clear()
+        self.buffers.close()
+        self._submit(Close(self.id))

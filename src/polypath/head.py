@@ -1,0 +1,259 @@
+"""The head: one process that joins frontend, controller, transport and launcher.
+
+`python -m polypath.head` reads a `HeadConfig` as one line of JSON on stdin, brings the cluster
+up, prints a `HeadReply` as one line on stdout, and ends on SIGTERM, SIGINT, a client's
+`shutdown`, or (if it is tied) the end of its stdin.
+
+Owns the process and its loop: every event reaches the controller here, every effect is done
+here. Decides nothing about arrays or programs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from polypath.aio import TaskSet
+from polypath.controller import events
+from polypath.controller.controller import Controller, Statistics
+from polypath.controller.events import AnyEvent
+from polypath.errors import PolypathError
+from polypath.frontend.control import Control, ShutdownRequest
+from polypath.frontend.service import Frontend, FrontendStatistics
+from polypath.frontend.view import ClusterView
+from polypath.launch import runtime_dir
+from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
+from polypath.launch.config import HeadConfig, HeadReply
+from polypath.launch.local import LocalLauncher
+from polypath.transport import HeadChannel
+from polypath.transport.head import Traffic
+from polypath.types import HostId
+from polypath.worker.config import WorkerConfig
+
+log = logging.getLogger(__name__)
+
+_UNKNOWN_DEVICES: Final = 256
+"""Device ids set aside per host where only the host will know how many it has."""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """A cluster, as it is now."""
+
+    name: str
+    address: str
+    pid: int
+    platform: str
+    version: str
+    """Of the workers' jaxlib."""
+    controller: Statistics
+    transport: Traffic
+    frontend: FrontendStatistics
+
+
+class Head:
+    """One cluster. `run()` is its whole life."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        self._config = config
+        size = config.hosts // config.islands
+        hosts = range(config.hosts)
+        self._controller = Controller(
+            [hosts[at : at + size] for at in range(0, config.hosts, size)], f"{config.shared_dir}/snapshots"
+        )
+        self._tasks = TaskSet()
+        self._incarnations: dict[HostId, int] = {}
+        self._first_cause = ""
+        self._up = asyncio.Event()
+        self._over = asyncio.Event()
+        self._channel = HeadChannel(f"ipc://{config.runtime_dir}/reports", self.handle)
+        self._launcher: Launcher = LocalLauncher(
+            self._exited, log_dir=Path(config.log_dir), platform=config.platform
+        )
+        self._frontend = Frontend(
+            self.handle, self._view, shared=Path(config.shared_dir), control=Control(self.status, self._asked_to_end)
+        )
+        self._effects: dict[type, Callable[[Any], None]] = {
+            events.Send: self._send,
+            events.Reply: self._frontend.deliver,
+            events.Share: _share,
+            events.Start: lambda effect: self._tasks.start(self._start(effect)),
+            events.Stop: lambda effect: self._tasks.start(self._launcher.kill(effect.host)),
+            events.Discard: _discard,
+        }
+
+    async def run(self, announce: Callable[[HeadReply], None]) -> None:
+        """Bring the cluster up, announce it (or why not), serve until the end, take it down."""
+        try:
+            for effect in self._controller.start():
+                self._effects[type(effect)](effect)
+            up, over = self._tasks.start(self._up.wait()), self._tasks.start(self._over.wait())
+            await asyncio.wait((up, over), return_when=asyncio.FIRST_COMPLETED)
+            if self._controller.given_up:
+                announce(HeadReply(error=self._why_not()))
+                return
+            if self._over.is_set():
+                return
+            await self._frontend.serve(f"unix:{self._config.socket}")
+            view = self._view()
+            runtime_dir.mark_ready(self._config, view.platform.name, len(view.devices))
+            announce(
+                HeadReply(
+                    ready=True,
+                    address=self._config.address,
+                    platform=view.platform.name,
+                    devices=len(view.devices),
+                )
+            )
+            await self._over.wait()
+        except PolypathError as error:
+            announce(HeadReply(error=str(error)))
+        finally:
+            await self._frontend.stop()
+            await self._launcher.stop()
+            await self._tasks.cancel()
+            self._channel.close()
+
+    def end(self) -> None:
+        """Have `run()` return soon."""
+        self._over.set()
+
+    def _asked_to_end(self, request: ShutdownRequest) -> None:
+        log.info("Ending: %s.", request.reason)
+        self.end()
+
+    def handle(self, event: AnyEvent) -> None:
+        """Tell the controller, and do what it wants done."""
+        for effect in self._controller.handle(event):
+            self._effects[type(effect)](effect)
+        if not self._up.is_set() and (self._controller.complete or self._controller.given_up):
+            self._up.set()
+
+    def status(self) -> Status:
+        platform = self._controller.platform
+        return Status(
+            self._config.name,
+            self._config.address,
+            os.getpid(),
+            platform.name if platform else "",
+            platform.jaxlib if platform else "",
+            self._controller.statistics(),
+            self._channel.statistics(),
+            self._frontend.statistics(),
+        )
+
+    # --- Effects ------------------------------------------------------------------------------
+
+    def _send(self, effect: events.Send) -> None:
+        self._channel.send(effect.hosts, effect.sequence, effect.command)
+
+    async def _start(self, effect: events.Start) -> None:
+        """Start an island's workers as one group; its first host runs the group's service."""
+        config = self._config
+        address = f"127.0.0.1:{_free_port()}"
+        stride = config.devices_per_host or (1 if config.platform == "cpu" else _UNKNOWN_DEVICES)
+        specs: list[WorkerSpec] = []
+        for node, host in enumerate(effect.hosts):
+            incarnation = self._incarnations[host] = self._incarnations.get(host, 0) + 1
+            link = self._channel.link(host, incarnation, f"ipc://{config.runtime_dir}/w{host}.{incarnation}")
+            worker = WorkerConfig(
+                host=host,
+                island=effect.island,
+                node=node,
+                nodes=len(effect.hosts),
+                first_device=host * stride,
+                platform=config.platform or "",
+                devices=config.devices_per_host or 0,
+                group_address=address,
+                cache_dir=config.cache_dir,
+                shared_dir=config.shared_dir,
+                snapshot=effect.snapshots.get(host, ""),
+                control=msgspec.Raw(msgspec.json.encode(link)),
+            )
+            specs.append(WorkerSpec(host, msgspec.json.encode(worker)))
+        for host, pid in (await self._launcher.start(specs)).items():
+            self.handle(events.WorkerStarted(host, effect.island, pid))
+
+    def _exited(self, exit_: WorkerExit) -> None:
+        self._first_cause = self._first_cause or f"host {exit_.host}'s worker {exit_.cause}"
+        log.warning("Host %d's worker (pid %d) ended: %s", exit_.host, exit_.pid, exit_.cause)
+        self._channel.drop(exit_.host)
+        _remove_sockets(self._config.runtime_dir, exit_.host)
+        self.handle(events.WorkerLost(exit_.host, exit_.cause))
+
+    def _view(self) -> ClusterView:
+        platform = self._controller.platform
+        assert platform is not None, "the frontend serves once the workers are up"
+        return ClusterView(self._config.name, platform, self._controller.devices)
+
+    def _why_not(self) -> str:
+        return (
+            f"Cluster {self._config.name} did not come up: {self._first_cause}. "
+            f"See {self._config.log_dir}/ for all that the workers said, and try `polypath doctor`."
+        )
+
+
+def _share(effect: events.Share) -> None:
+    for name in effect.names:
+        os.link(effect.source.path, name)
+    Path(effect.source.path).unlink()
+
+
+def _discard(effect: events.Discard) -> None:
+    for file in effect.files:
+        Path(file.path).unlink(missing_ok=True)
+
+
+def _remove_sockets(folder: str, host: HostId) -> None:
+    for path in Path(folder).glob(f"w{host}.*"):
+        path.unlink(missing_ok=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _announce(reply: HeadReply) -> None:
+    with contextlib.suppress(BrokenPipeError):  # Whoever started us is gone; if we are tied, so are we.
+        sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+async def _main(config: HeadConfig) -> None:
+    loop = asyncio.get_running_loop()
+    head = Head(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, head.end)
+    if config.tied:
+        loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 4096) else head.end())
+    await head.run(_announce)
+
+
+def main() -> None:
+    """The process."""
+    config = msgspec.json.decode(sys.stdin.buffer.readline(), type=HeadConfig)
+    logging.basicConfig(
+        level=logging.DEBUG if config.debug else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    try:
+        asyncio.run(_main(config))
+    finally:
+        shutil.rmtree(config.shared_dir, ignore_errors=True)
+        runtime_dir.remove(config)
+
+
+if __name__ == "__main__":
+    main()

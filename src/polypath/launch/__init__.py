@@ -1,0 +1,1 @@
+"""Brings heads and workers up, finds them, and takes them down."""

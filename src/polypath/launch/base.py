@@ -1,0 +1,57 @@
+"""The interface of launchers: what brings workers' processes up and says when they end.
+
+A launcher starts processes and watches them; it does not decide what is started (again), nor
+talk to workers.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from polypath.types import HostId
+
+
+class WorkerSpec(msgspec.Struct, frozen=True):
+    """One worker to start."""
+
+    host: HostId
+    config: bytes
+    """The JSON line that the worker reads from stdin; without the end of line."""
+
+
+class WorkerExit(msgspec.Struct, frozen=True):
+    """A worker's process ended. `pid` tells one start of a host's worker from the next."""
+
+    host: HostId
+    pid: int
+    status: int
+    """As `Popen.returncode`: the exit status, or minus the signal."""
+    cause: str
+    """For people: `killed by SIGKILL`, `exited with status 1; its last words: ...`."""
+
+
+class Launcher(abc.ABC):
+    """Starts workers. All its methods are called on one event loop."""
+
+    def __init__(self, on_exit: Callable[[WorkerExit], None]) -> None:
+        """`on_exit` is called once for each process that ends before `stop` or a new `start` of its host."""
+        self.on_exit = on_exit
+
+    @abc.abstractmethod
+    async def start(self, specs: Sequence[WorkerSpec]) -> dict[HostId, int]:
+        """Start a process for each; one that a host still has is ended first. Returns the pids.
+
+        Raises:
+            ClusterError: a process could not be started; none of `specs` runs then.
+        """
+
+    @abc.abstractmethod
+    async def kill(self, host: HostId) -> None:
+        """End a host's process at once, if there is one; `on_exit` tells of it."""
+
+    @abc.abstractmethod
+    async def stop(self) -> None:
+        """End all processes, in order where they let us, and wait until they are gone."""

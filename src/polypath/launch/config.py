@@ -1,0 +1,100 @@
+"""What a head is told when it starts, and what it answers.
+
+Owns the two messages between a head and whoever starts it: one JSON line on the head's stdin
+(`HeadConfig`), one on its stdout (`HeadReply`). Knows neither files nor processes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from polypath.errors import ClusterError
+
+PLATFORMS: Final = ("cpu", "cuda", "rocm", "tpu")
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+
+class HeadConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One cluster, as it is to be."""
+
+    name: str
+    hosts: int
+    devices_per_host: int | None = None
+    """None: all the devices a host has (one on CPU)."""
+    islands: int = 1
+    platform: str | None = None
+    """One of `PLATFORMS`; None: what jaxlib finds on the workers."""
+    tied: bool = False
+    """The head ends when its stdin does, so that it never outlives who started it."""
+    runtime_dir: str
+    """The cluster's own folder, already claimed and locked; holds `ifrt.sock` and `cluster.json`."""
+    shared_dir: str
+    """The cluster's own folder in shared memory."""
+    log_dir: str
+    cache_dir: str
+    """Of compiled programs; shared by all clusters of this user and kept."""
+    debug: bool = False
+
+    @property
+    def socket(self) -> str:
+        """Where clients connect."""
+        return f"{self.runtime_dir}/ifrt.sock"
+
+    @property
+    def address(self) -> str:
+        """What clients call `socket`."""
+        return f"grpc://unix:{self.socket}"
+
+
+class HeadReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The one line on a head's stdout: ready, or the sentence that says why not."""
+
+    ready: bool = False
+    address: str = ""
+    platform: str = ""
+    """What the workers run on."""
+    devices: int = 0
+    """In the whole cluster."""
+    error: str = ""
+
+
+def check_shape(hosts: int, devices_per_host: int | None, islands: int, platform: str | None) -> None:
+    """Refuse a cluster that cannot be.
+
+    Raises:
+        ClusterError: a number is too small, or they don't fit, or the platform is unknown.
+    """
+    if hosts < 1:
+        raise ClusterError(f"A cluster needs at least one host, not {hosts}: give `hosts` a number from 1.")
+    if devices_per_host is not None and devices_per_host < 1:
+        raise ClusterError(
+            f"A host needs at least one device, not {devices_per_host}: give `devices_per_host` a number "
+            "from 1, or leave it out to use all there are."
+        )
+    if islands < 1 or hosts % islands:
+        raise ClusterError(
+            f"{hosts} hosts cannot be split into {islands} islands of equal size: choose a number of islands "
+            "that divides the number of hosts."
+        )
+    if platform is not None and platform not in PLATFORMS:
+        raise ClusterError(
+            f"There is no platform {platform!r}: choose one of {', '.join(PLATFORMS)}, or leave it out to "
+            "use what jaxlib finds."
+        )
+
+
+def check_name(name: str) -> None:
+    """Refuse a cluster's name that cannot be part of a path that JAX lower-cases.
+
+    Raises:
+        ClusterError: it has other characters, or too many.
+    """
+    if not _NAME.fullmatch(name):
+        raise ClusterError(
+            f"{name!r} cannot name a cluster: use up to 40 lower-case letters, digits, '-' and '_', "
+            "the first a letter or a digit."
+        )

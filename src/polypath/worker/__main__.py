@@ -1,0 +1,63 @@
+"""`python -m polypath.worker`: one worker, told what to be by a line of JSON on standard input.
+
+Standard input stays open as long as the launcher lives; its end is the worker's end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+
+from polypath.worker.config import decode_config
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that started it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def watch_stdin() -> None:
+    """End this process when standard input ends."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.readline():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, name="stdin", daemon=True).start()
+
+
+def main() -> None:
+    """Run until told to end."""
+    die_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # XLA's pool of threads is sized by this; too small a pool deadlocks collectives (DESIGN.md §5).
+    os.environ.setdefault("NPROC", "64")
+    config = decode_config(sys.stdin.buffer.readline())
+    watch_stdin()
+    from polypath import transport
+    from polypath.worker import executors
+    from polypath.worker.server import Worker
+    from polypath.worker.waits import Waits
+
+    waits = Waits()
+    executor = executors.make(config, waits)
+    channel = transport.connect_worker(config.control)
+    worker = Worker(config, channel, executor, waits)
+    try:
+        worker.run()
+    finally:
+        channel.close()
+    # Not sys.exit: threads may hang in collectives whose peers are gone.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""What a worker is told when it starts. Holds no behaviour."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of JSON on the worker's standard input."""
+
+    host: int
+    """The worker's place in the cluster."""
+    island: int
+    node: int
+    """Its rank in its island's group, from 0."""
+    nodes: int
+    """The size of the group."""
+    first_device: int
+    """The cluster-wide id of its first device; the others follow."""
+    platform: str = ""
+    """`cpu`, `cuda`, `tpu`, `null`, or empty for what jaxlib finds."""
+    devices: int = 0
+    """Virtual devices of a CPU host; 0 for all that a GPU or TPU host has."""
+    group_address: str = ""
+    """`address:port` of the group's service (`polypath.worker.rendezvous`); unused if alone."""
+    serve_group: bool = False
+    """Whether node 0 runs that service itself: its death then ends the others too."""
+    cache_dir: str = ""
+    """Folder of compiled programs; empty for none."""
+    shared_dir: str = ""
+    """Folder in shared memory for what is fetched; empty to send everything inline."""
+    snapshot: str = ""
+    """Folder of a snapshot to load; empty for none."""
+    control: msgspec.Raw = msgspec.Raw(b"null")
+    """Addresses and keys of the transport, which alone reads them."""
+
+
+def decode_config(line: bytes) -> WorkerConfig:
+    """The config in one line of JSON.
+
+    Raises:
+        msgspec.ValidationError: it has a field of the wrong type, or one that is unknown.
+    """
+    return msgspec.json.decode(line, type=WorkerConfig)

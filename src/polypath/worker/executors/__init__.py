@@ -1,0 +1,18 @@
+"""Executors: what a worker's devices can do. `make` picks one by the platform's name."""
+
+from __future__ import annotations
+
+from polypath.worker.config import WorkerConfig
+from polypath.worker.executors.base import Executor
+from polypath.worker.waits import Waits
+
+
+def make(config: WorkerConfig, waits: Waits) -> Executor:
+    """The executor of the config's platform. Only a real one imports jax."""
+    if config.platform == "null":
+        from polypath.worker.executors.null import NullExecutor
+
+        return NullExecutor(config)
+    from polypath.worker.executors.pjrt import PjrtExecutor
+
+    return PjrtExecutor(config, waits)

@@ -1,0 +1,146 @@
+"""What the server needs of devices. Implementations: `pjrt` (real ones) and `null` (simulated).
+
+An executor holds no values: it makes shards and takes them back. None of its operations waits
+for a device, except those that say so.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import msgspec
+import numpy.typing as npt
+
+from polypath.types import Device, DeviceId, Platform, ProgramInfo
+from polypath.worker.failures import DELETED, FailedValue
+from polypath.worker.store import Place, Shard, ShardType, Value
+
+
+class Program(ABC):
+    """A program, loaded on this worker's share of its devices."""
+
+    place: Place
+    info: ProgramInfo
+    parameters: tuple[ShardType, ...]
+    """What one device takes."""
+
+
+class Source(msgspec.Struct, frozen=True, array_like=True):
+    """What a program is compiled from; enough to do it again."""
+
+    program: bytes
+    options: bytes
+    devices: tuple[DeviceId, ...]
+
+
+class Executor(ABC):
+    """The devices of one worker."""
+
+    platform: Platform
+    devices: tuple[Device, ...]
+
+    # --- Shards
+
+    @abstractmethod
+    def put(
+        self,
+        array: npt.NDArray[Any],
+        device: DeviceId,
+        memory_kind: str,
+        layout: tuple[int, ...] | None,
+    ) -> Shard:
+        """A shard of `array`, which nobody changes afterwards.
+
+        `layout` is minor to major, None for the default.
+        """
+
+    @abstractmethod
+    def fetch(self, shard: Shard) -> npt.NDArray[Any]:
+        """The shard's elements; waits until they are computed. Strides may be any."""
+
+    @abstractmethod
+    def copy(self, shard: Shard, device: DeviceId, memory_kind: str) -> Shard:
+        """A copy on another device (or the same), that lives on its own."""
+
+    @abstractmethod
+    def hold(self, shard: Shard) -> Shard:
+        """The same elements, safe from a later donation or deletion of the original."""
+
+    @abstractmethod
+    def shard_type(self, shard: Shard) -> ShardType: ...
+
+    @abstractmethod
+    def is_ready(self, value: Shard) -> bool:
+        """Whether waiting for a shard (or a whole) would return at once."""
+
+    @abstractmethod
+    def wait(self, value: Shard) -> None:
+        """Wait until a shard (or a whole) is computed; raises what went wrong."""
+
+    @abstractmethod
+    def delete(self, value: Shard) -> None:
+        """Free the memory of a shard (or a whole) now."""
+
+    @abstractmethod
+    def is_deleted(self, value: Shard) -> bool:
+        """Whether the memory of a shard (or a whole) is gone: deleted, or donated."""
+
+    @abstractmethod
+    def memory_kind(self, shard: Shard) -> str: ...
+
+    # --- Programs
+
+    @abstractmethod
+    def compile(self, source: Source) -> Program:
+        """Compile and load. Called from any thread; takes its time."""
+
+    @abstractmethod
+    def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int) -> list[Value]:
+        """Start the program. Waits for pending arguments and where too much is in flight.
+
+        Nothing was started if it raises.
+        """
+
+    @abstractmethod
+    def cost_analysis(self, program: Program) -> dict[str, float]: ...
+
+    @abstractmethod
+    def text(self, program: Program) -> str:
+        """The optimized HLO."""
+
+    @abstractmethod
+    def default_layout(self, dtype: str, shape: tuple[int, ...], device: DeviceId, memory_kind: str) -> bytes:
+        """A serialized `LayoutProto`."""
+
+
+def whole_of(value: Value, place: Place, wanted: ShardType, executor: Executor, index: int) -> Any:
+    """The argument as one whole over `place`, kept in the value for the next time.
+
+    Raises:
+        WorkerFailure: a shard is missing or failed.
+        ValueError: its type is not what the program takes.
+    """
+    if value.place is not place:
+        shards = [value.shard(device) for device in place.local]
+        for shard in shards:
+            if isinstance(shard, bytes):
+                raise ValueError(f"Argument {index} is of a type that programs cannot take.")
+            if executor.is_deleted(shard):
+                raise FailedValue(DELETED)
+            found = executor.shard_type(shard)
+            if found != wanted:
+                raise ValueError(mismatch(index, found, wanted))
+        value.whole = place.join(shards, wanted)
+        value.place = place
+        value.shard_type = wanted
+    elif value.shard_type is not wanted and value.shard_type != wanted:
+        raise ValueError(mismatch(index, value.shard_type, wanted))
+    return value.whole
+
+
+def mismatch(index: int, found: ShardType | None, wanted: ShardType) -> str:
+    def show(kind: ShardType | None) -> str:
+        return "nothing" if kind is None else f"{kind[0]}[{','.join(map(str, kind[1]))}]"
+
+    return f"Argument {index} has shards of {show(found)} but the program takes {show(wanted)}."

@@ -1,0 +1,217 @@
+"""Simulated devices: programs are not run, and their results are zeros made when fetched.
+
+Everything else (ids, types, what is deleted or donated) is as on real devices, so that the
+controller, the transport and the worker's own log can be tried at any scale on one machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from typing import Any, cast, final
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from polypath.types import ArraySpec, Device, DeviceId, Platform, ProgramInfo, Sharding
+from polypath.worker import protos
+from polypath.worker.config import WorkerConfig
+from polypath.worker.executors import stablehlo
+from polypath.worker.executors.base import Executor, Program, Source, whole_of
+from polypath.worker.failures import DELETED, FailedValue
+from polypath.worker.store import Place, Shard, ShardType, Value
+
+_TILED = re.compile(r"\{devices=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?( last_tile_dim_replicate)?\}")
+
+
+@final
+class _Array:
+    """A shard: its type, and its elements if somebody put them."""
+
+    __slots__ = ("data", "deleted", "kind")
+
+    def __init__(self, kind: ShardType, data: npt.NDArray[Any] | None = None) -> None:
+        self.kind = kind
+        self.data = data
+        self.deleted = False
+
+
+@final
+class _Place(Place):
+    """A whole is the list of its shards."""
+
+    def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...]) -> None:
+        self.devices = devices
+        self.local = local
+
+    def split(self, whole: Any) -> list[Shard]:
+        return list(whole)
+
+    def join(self, shards: list[Shard], shard_type: ShardType) -> Any:
+        return shards
+
+
+@final
+class _Program(Program):
+    def __init__(
+        self, place: Place, info: ProgramInfo, parameters: tuple[ShardType, ...], results: tuple[ShardType, ...]
+    ) -> None:
+        self.place = place
+        self.info = info
+        self.parameters = parameters
+        self.results = results
+
+
+@final
+class NullExecutor(Executor):
+    """`config.devices` devices of nothing."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.platform = Platform("cpu", "null", "none", {"serialize_with_sdy": True})
+        self.devices = tuple(
+            Device(
+                id=config.first_device + index,
+                host=config.host,
+                island=config.island,
+                local_index=index,
+                platform="cpu",
+                kind="null",
+                memory_kinds=("device", "pinned_host", "unpinned_host"),
+                attributes={},
+            )
+            for index in range(config.devices or 1)
+        )
+        self._local = {device.id for device in self.devices}
+        self._places: dict[tuple[DeviceId, ...], Place] = {}
+
+    def put(self, array: npt.NDArray[Any], device: DeviceId, memory_kind: str, layout: tuple[int, ...] | None) -> Shard:
+        return _Array((str(array.dtype), array.shape), array)
+
+    def fetch(self, shard: Shard) -> npt.NDArray[Any]:
+        self.wait(shard)
+        data: npt.NDArray[Any] | None = shard.data
+        if data is not None:
+            return data
+        dtype, shape = shard.kind
+        return np.zeros(shape, np.dtype(getattr(ml_dtypes, dtype, dtype)))
+
+    def copy(self, shard: Shard, device: DeviceId, memory_kind: str) -> Shard:
+        self.wait(shard)
+        return _Array(shard.kind, shard.data)
+
+    def hold(self, shard: Shard) -> Shard:
+        return self.copy(shard, 0, "")
+
+    def shard_type(self, shard: Shard) -> ShardType:
+        return shard.kind
+
+    def is_ready(self, value: Shard) -> bool:
+        return True
+
+    def wait(self, value: Shard) -> None:
+        if any(each.deleted for each in _each(value)):
+            raise FailedValue(DELETED)
+
+    def delete(self, value: Shard) -> None:
+        for each in _each(value):
+            each.deleted = True
+            each.data = None
+
+    def is_deleted(self, value: Shard) -> bool:
+        return any(each.deleted for each in _each(value))
+
+    def memory_kind(self, shard: Shard) -> str:
+        return "device"
+
+    def compile(self, source: Source) -> Program:
+        signature = stablehlo.read(source.program)
+        place = self._places.setdefault(
+            source.devices, _Place(source.devices, tuple(d for d in source.devices if d in self._local))
+        )
+        parameters = _tilings(signature.parameter_shardings)
+        results = _tilings(signature.result_shardings)
+        one = len(source.devices) == 1
+        info = ProgramInfo(
+            name=signature.name,
+            fingerprint=hashlib.sha256(source.program + source.options).digest(),
+            devices=source.devices,
+            outputs=tuple(
+                ArraySpec(dtype, shape, Sharding(source.devices, "device", None if one else sharding))
+                for (dtype, shape), (sharding, _) in zip(signature.results, results, strict=True)
+            ),
+            parameter_shardings=None if one else tuple(sharding for sharding, _ in parameters),
+            output_shardings=None if one else tuple(sharding for sharding, _ in results),
+            parameter_layouts=tuple(_row_major(kind) for kind in signature.parameters),
+            output_layouts=tuple(_row_major(kind) for kind in signature.results),
+            output_memory_kinds=("device",) * len(signature.results),
+            donated=signature.donated,
+            memory_stats=None,
+            code_size=0,
+        )
+        return _Program(
+            place,
+            info,
+            tuple(_cut(kind, tiles) for kind, (_, tiles) in zip(signature.parameters, parameters, strict=True)),
+            tuple(_cut(kind, tiles) for kind, (_, tiles) in zip(signature.results, results, strict=True)),
+        )
+
+    def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int) -> list[Value]:
+        assert isinstance(program, _Program)
+        if len(args) != len(program.parameters):
+            raise ValueError(f"The program takes {len(program.parameters)} arguments and got {len(args)}.")
+        wholes = [
+            whole_of(value, program.place, wanted, self, index)
+            for index, (value, wanted) in enumerate(zip(args, program.parameters, strict=True))
+        ]
+        for whole in wholes:
+            self.wait(whole)
+        for index in program.info.donated:
+            if index not in kept:
+                self.delete(wholes[index])
+        return [
+            Value(None, [_Array(kind) for _ in program.place.local], program.place, kind) for kind in program.results
+        ]
+
+    def cost_analysis(self, program: Program) -> dict[str, float]:
+        return {}
+
+    def text(self, program: Program) -> str:
+        return f"HloModule {program.info.name}"
+
+    def default_layout(self, dtype: str, shape: tuple[int, ...], device: DeviceId, memory_kind: str) -> bytes:
+        return _row_major((dtype, shape))
+
+
+def _each(value: Any) -> list[_Array]:
+    return cast(list[_Array], value) if isinstance(value, list) else [value]
+
+
+def _row_major(kind: ShardType) -> bytes:
+    return protos.layout(tuple(reversed(range(len(kind[1])))))
+
+
+def _tilings(texts: tuple[str | None, ...]) -> list[tuple[bytes, tuple[int, ...]]]:
+    """Each sharding as a proto, and into how many tiles it cuts each dimension.
+
+    What is not marked counts as replicated: what a compiler would choose is not known here.
+    """
+    found: list[tuple[bytes, tuple[int, ...]]] = []
+    for text in texts:
+        match = _TILED.fullmatch(text or "")
+        if match is None:
+            found.append((protos.REPLICATED, ()))
+            continue
+        dims, reshape, permutation = (tuple(map(int, part.split(","))) if part else () for part in match.groups()[:3])
+        last = match[4] is not None
+        proto = protos.tiled(dims, reshape, permutation or tuple(range(len(reshape))), last)
+        found.append((proto, dims[:-1] if last else dims))
+    return found
+
+
+def _cut(kind: ShardType, tiles: tuple[int, ...]) -> ShardType:
+    dtype, shape = kind
+    if len(tiles) != len(shape):
+        return kind
+    return dtype, tuple(math.ceil(size / count) for size, count in zip(shape, tiles, strict=True))

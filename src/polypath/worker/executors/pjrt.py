@@ -1,0 +1,418 @@
+"""Real devices, through jaxlib's PJRT client: CPU, CUDA, ROCm and TPU alike.
+
+Owns the translation between cluster-wide device ids and the client's, and the bound on how much
+is in flight. What jaxlib's internals look like is `polypath.worker.jaxlib`'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from polypath.types import ArraySpec, Device, DeviceId, Platform, ProgramInfo, Sharding
+from polypath.worker import jaxlib
+from polypath.worker.cache import Cache
+from polypath.worker.config import WorkerConfig
+from polypath.worker.executors import stablehlo
+from polypath.worker.executors.base import Executor, Program, Source, whole_of
+from polypath.worker.failures import DELETED, FailedValue, WorkerFailure
+from polypath.worker.store import Place, Shard, ShardType, Value
+from polypath.worker.waits import Waits
+
+_log = logging.getLogger(__name__)
+
+IN_FLIGHT = 24
+"""Executions over several CPU devices that may be unfinished; XLA's pool deadlocks from 32 on."""
+BATCH = 8
+
+
+@final
+class _Place(Place):
+    def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...], found: list[Any]) -> None:
+        self.devices = devices
+        self.local = local
+        self.list = jaxlib.device_list(found)
+        self.found = found
+        self.sharding = jaxlib.over(found)
+        self._avals: dict[ShardType, Any] = {}
+
+    def aval(self, kind: ShardType) -> Any:
+        found = self._avals.get(kind)
+        if found is None:
+            found = self._avals[kind] = jaxlib.aval(jaxlib.dtype_of(kind[0]), kind[1])
+        return found
+
+    def split(self, whole: Any) -> list[Shard]:
+        return [whole] if len(self.devices) == 1 else list(whole._arrays)
+
+    def join(self, shards: list[Shard], shard_type: ShardType) -> Any:
+        if len(self.devices) == 1:
+            return shards[0]
+        kind = shards[0].sharding.memory_kind
+        sharding = self.sharding if kind == self.sharding.memory_kind else jaxlib.over(self.found, kind)
+        return jaxlib.join(self.aval(shard_type), sharding, shards)
+
+
+@final
+class _Program(Program):
+    def __init__(
+        self,
+        loaded: jaxlib.Loaded,
+        place: _Place,
+        info: ProgramInfo,
+        parameters: tuple[ShardType, ...],
+        results: tuple[ShardType, ...],
+    ) -> None:
+        self.loaded = loaded
+        self.place: _Place = place  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.info = info
+        self.parameters = parameters
+        self.results = results
+        self.donated = frozenset(info.donated)
+        self.handlers = [
+            jaxlib.result_handler(place.aval(kind), jaxlib.over(place.found, memory))
+            for kind, memory in zip(results, info.output_memory_kinds, strict=True)
+        ]
+
+
+class _Entry(msgspec.Struct, array_like=True):
+    """A program in the cache."""
+
+    info: ProgramInfo
+    parameters: tuple[ShardType, ...]
+    results: tuple[ShardType, ...]
+    executable: bytes
+
+
+@final
+class PjrtExecutor(Executor):
+    """The devices that one PJRT client can address."""
+
+    def __init__(self, config: WorkerConfig, waits: Waits) -> None:
+        group = jaxlib.Group(config) if config.nodes > 1 else None
+        self._group = group  # The service must live as long as the process.
+        self._client = jaxlib.make_client(config, group)
+        firsts = [config.first_device]
+        if group is not None:
+            firsts = [int(each) for each in group.exchange(config.node, "first_device", str(config.first_device))]
+        self._nodes = (config.node, config.nodes)
+        self._by_id = _cluster_ids(self._client, firsts)
+        local = {device.id for device in self._client.local_devices()}
+        self._local = {id_: device for id_, device in self._by_id.items() if device.id in local}
+        self._cache = Cache(config.cache_dir)
+        self._places: dict[tuple[DeviceId, ...], _Place] = {}
+        self._types: dict[ShardType, ShardType] = {}
+        self._singles: dict[tuple[DeviceId, str], Any] = {}
+        self._layouts: dict[Any, jaxlib.Loaded] = {}
+        self.platform = Platform(
+            name=self._client.platform,
+            version=self._client.platform_version,
+            jaxlib=jaxlib.VERSION,
+            attributes=jaxlib.client_attributes(self._client),
+        )
+        self.devices = tuple(
+            Device(
+                id=id_,
+                host=config.host,
+                island=config.island,
+                local_index=index,
+                platform=device.platform,
+                kind=device.device_kind,
+                memory_kinds=jaxlib.memory_kinds(device),
+                attributes=jaxlib.device_attributes(device),
+            )
+            for index, (id_, device) in enumerate(sorted(self._local.items()))
+        )
+        self._launcher = _Launcher(waits)
+        self._flights = _Flights(waits) if self._client.platform == "cpu" else None
+
+    # --- Shards
+
+    def put(
+        self,
+        array: npt.NDArray[Any],
+        device: DeviceId,
+        memory_kind: str,
+        layout: tuple[int, ...] | None,
+    ) -> Shard:
+        shard = jaxlib.put(array, self._single(device, memory_kind), self._local[device])
+        if layout is None or layout == tuple(reversed(range(array.ndim))) or array.size <= 1:
+            return shard
+        key = (str(array.dtype), array.shape, layout, device)
+        program = self._layouts.get(key)
+        if program is None:
+            program = jaxlib.identity_with_layout(
+                self._client, str(array.dtype), array.shape, layout, self._local[device]
+            )
+            self._layouts[key] = program
+        return program.execute_sharded([shard]).disassemble_into_single_device_arrays()[0][0]
+
+    def fetch(self, shard: Shard) -> npt.NDArray[Any]:
+        return np.asarray(shard)
+
+    def copy(self, shard: Shard, device: DeviceId, memory_kind: str) -> Shard:
+        return jaxlib.copy(shard, self._single(device, memory_kind), self._local[device])
+
+    def hold(self, shard: Shard) -> Shard:
+        (device,) = shard.sharding.device_set
+        return jaxlib.copy(shard, shard.sharding, device)
+
+    def shard_type(self, shard: Shard) -> ShardType:
+        return self._type((str(shard.dtype), shard.shape))
+
+    def is_ready(self, value: Shard) -> bool:
+        return value.is_deleted() or value.is_ready()
+
+    def wait(self, value: Shard) -> None:
+        value.block_until_ready()
+
+    def delete(self, value: Shard) -> None:
+        value.delete()
+
+    def is_deleted(self, value: Shard) -> bool:
+        return value.is_deleted()
+
+    def memory_kind(self, shard: Shard) -> str:
+        return shard.sharding.memory_kind
+
+    def _single(self, device: DeviceId, memory_kind: str) -> Any:
+        found = self._singles.get((device, memory_kind))
+        if found is None:
+            found = jaxlib.single(self._local[device], memory_kind)
+            self._singles[device, memory_kind] = found
+        return found
+
+    def _type(self, kind: ShardType) -> ShardType:
+        """The one object for this type, so that equal types are mostly the same object."""
+        return self._types.setdefault(kind, kind)
+
+    # --- Programs
+
+    def compile(self, source: Source) -> Program:
+        place = self._place(source.devices)
+        options = jaxlib.options_for(source.options, [device.id for device in place.found])
+        key = Cache.key(
+            "pjrt", source, self._nodes, len(self._local), jaxlib.VERSION,
+            self.platform.name, self.platform.version, [d.kind for d in self.devices],
+        )  # fmt: skip
+        found = self._from_cache(key, place, options)
+        if found is not None:
+            return found
+        signature = stablehlo.read(source.program)
+        loaded = jaxlib.compile_program(self._client, source.program, place.list, options)
+        info = _describe(loaded, source, signature)
+        parameters = tuple(map(self._type, jaxlib.parameter_types(loaded)))
+        results = tuple(map(self._type, jaxlib.result_types(loaded)))
+        program = _Program(loaded, place, info, parameters, results)
+        try:
+            executable = jaxlib.serialize(loaded)
+        except Exception as error:
+            _log.info("The program %s cannot be serialized (%s), so it is not cached.", info.name, error)
+        else:
+            self._cache.save(key, msgspec.msgpack.encode(_Entry(info, parameters, results, executable)))
+        return program
+
+    def _from_cache(self, key: str, place: _Place, options: jaxlib.Options) -> Program | None:
+        body = self._cache.load(key)
+        if body is None:
+            return None
+        try:
+            entry = msgspec.msgpack.decode(body, type=_Entry)
+            loaded = jaxlib.deserialize(self._client, entry.executable, place.list, options)
+        except Exception as error:
+            _log.warning("A cached program does not load (%s), so it is compiled anew.", error)
+            return None
+        types = tuple(map(self._type, entry.parameters)), tuple(map(self._type, entry.results))
+        return _Program(loaded, place, entry.info, *types)
+
+    def _place(self, devices: tuple[DeviceId, ...]) -> _Place:
+        found = self._places.get(devices)
+        if found is None:
+            unknown = [device for device in devices if device not in self._by_id]
+            if unknown:
+                raise ValueError(f"Device {unknown[0]} is not in the island of the program's other devices.")
+            local = tuple(device for device in devices if device in self._local)
+            # Compiling runs on several threads; they must agree on one object.
+            found = self._places.setdefault(
+                devices, _Place(devices, local, [self._by_id[device] for device in devices])
+            )
+        return found
+
+    def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int) -> list[Value]:
+        assert isinstance(program, _Program)
+        place = program.place
+        if len(args) != len(program.parameters):
+            raise ValueError(f"The program takes {len(program.parameters)} arguments and got {len(args)}.")
+        wholes: list[Any] = []
+        for index, (value, wanted) in enumerate(zip(args, program.parameters, strict=True)):
+            if value.place is place and value.shard_type is wanted:
+                whole = value.whole
+            else:
+                whole = whole_of(value, place, wanted, self, index)
+            if whole.is_deleted():
+                raise FailedValue(DELETED)
+            wholes.append(whole)
+        for index in kept:
+            if index in program.donated:
+                wholes[index] = self._copy_whole(wholes[index], place)
+        spans = len(place.devices) > 1
+        launch_id = launch if spans else None
+        if spans and self._flights is not None:
+            self._flights.wait_for_room()
+
+            def start() -> Any:
+                return program.loaded.execute_sharded(wholes, with_tokens=True, launch_id=launch_id)
+
+            results = start() if len(place.local) == len(place.devices) else self._launcher.run(start)
+            self._flights.started(results.consume_token())
+        else:
+            results = program.loaded.execute_sharded(wholes, launch_id=launch_id)
+        outs = results.consume_with_handlers(program.handlers)
+        return [Value(None, out, place, kind) for out, kind in zip(outs, program.results, strict=True)]
+
+    @staticmethod
+    def _copy_whole(whole: Any, place: _Place) -> Any:
+        return jaxlib.copy_whole(whole, whole.sharding, place.list)
+
+    def cost_analysis(self, program: Program) -> dict[str, float]:
+        assert isinstance(program, _Program)
+        found = program.loaded.cost_analysis()
+        return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+    def text(self, program: Program) -> str:
+        assert isinstance(program, _Program)
+        return "\n\n".join(module.to_string() for module in program.loaded.hlo_modules())
+
+    def default_layout(self, dtype: str, shape: tuple[int, ...], device: DeviceId, memory_kind: str) -> bytes:
+        return jaxlib.default_layout(self._client, jaxlib.dtype_of(dtype), shape, self._local[device])
+
+
+def _cluster_ids(client: jaxlib.Client, firsts: Sequence[int]) -> dict[DeviceId, Any]:
+    """The group's devices by cluster-wide id: each node's follow its first one's."""
+    found: dict[DeviceId, Any] = {}
+    for node, first in enumerate(firsts):
+        mine = [d for d in client.devices() if len(firsts) == 1 or d.process_index == node]
+        found.update(enumerate(sorted(mine, key=lambda d: d.id), first))
+    return found
+
+
+def _describe(loaded: jaxlib.Loaded, source: Source, signature: stablehlo.Signature) -> ProgramInfo:
+    one = len(source.devices) == 1
+    parameter_shardings = None if one else jaxlib.shardings(loaded.get_parameter_shardings())
+    output_shardings = None if one else jaxlib.shardings(loaded.get_output_shardings())
+    kinds = tuple(loaded.get_output_memory_kinds()[0])
+    outputs = tuple(
+        ArraySpec(
+            dtype,
+            shape,
+            Sharding(source.devices, kinds[i], output_shardings[i] if output_shardings else None),
+        )
+        for i, (dtype, shape) in enumerate(signature.results)
+    )
+    fingerprint = loaded.fingerprint
+    return ProgramInfo(
+        name=signature.name,
+        fingerprint=bytes(fingerprint) if fingerprint else hashlib.sha256(source.program).digest(),
+        devices=source.devices,
+        outputs=outputs,
+        parameter_shardings=parameter_shardings,
+        output_shardings=output_shardings,
+        parameter_layouts=_layouts(loaded.get_parameter_layouts(), jaxlib.parameter_types(loaded)),
+        output_layouts=_layouts(loaded.get_output_layouts(), jaxlib.result_types(loaded)),
+        output_memory_kinds=kinds,
+        donated=jaxlib.donated_parameters(loaded),
+        memory_stats=jaxlib.memory_stats(loaded),
+        code_size=max(loaded.size_of_generated_code_in_bytes(), 0),
+    )
+
+
+def _layouts(found: list[Any], types: list[ShardType]) -> tuple[bytes, ...]:
+    return tuple(
+        jaxlib.layout_proto(each, jaxlib.dtype_of(dtype), shape)
+        for each, (dtype, shape) in zip(found, types, strict=True)
+    )
+
+
+class _Launcher:
+    """Starts programs on a thread, as on CPU even starting waits where another host hangs."""
+
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], list[Any]]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="launch", daemon=True).start()
+
+    def run(self, job: Callable[[], Any]) -> Any:
+        """What `job` gives; waits for it unless the waits are cancelled, and then it may not begin."""
+        outcome: list[Any] = []
+        self._jobs.put((job, outcome))
+        try:
+            self._waits.wait(lambda: bool(outcome))
+        except WorkerFailure:
+            outcome.append(None)
+            raise
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    def _work(self) -> None:
+        while True:
+            job, outcome = self._jobs.get()
+            if outcome:
+                continue  # given up
+            try:
+                result = job()
+            except Exception as error:
+                result = error
+            outcome.append(result)
+            self._waits.notify()
+
+
+class _Flights:
+    """How many executions over several devices are unfinished.
+
+    A thread follows their ends, a batch at a time: following each would cost more than
+    many a program.
+    """
+
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
+        self._launched = 0
+        self._finished = 0
+        self._batch: list[Any] = []
+        self._batches: deque[list[Any]] = deque()
+        self._work = threading.Semaphore(0)
+        threading.Thread(target=self._follow, name="flights", daemon=True).start()
+
+    def wait_for_room(self) -> None:
+        if self._launched - self._finished >= IN_FLIGHT:
+            self._waits.wait(lambda: self._launched - self._finished < IN_FLIGHT)
+
+    def started(self, token: Any) -> None:
+        self._launched += 1
+        self._batch.append(token)
+        if len(self._batch) == BATCH:
+            self._batches.append(self._batch)
+            self._batch = []
+            self._work.release()
+
+    def _follow(self) -> None:
+        while True:
+            self._work.acquire()
+            batch = self._batches.popleft()
+            for token in batch:
+                try:
+                    token.block_until_ready()
+                except Exception as error:
+                    # It reaches whoever looks at the results; here only the end counts.
+                    _log.debug("An execution failed: %s", error)
+            self._finished += len(batch)
+            self._waits.notify()

@@ -1,0 +1,375 @@
+"""Everything a worker asks of jaxlib's internals, so that a jax upgrade touches one file.
+
+Owns the PJRT client, its group, and the objects that JAX's own arrays are made of. It knows
+nothing of values, messages or the log. Nothing here may initialise JAX's own backends.
+
+What was found out about jaxlib 0.10.2 and must stay true:
+
+- `lapack._lapack.initialize()` fills in LAPACK's function pointers. JAX calls it when it lowers;
+  a worker never lowers, so it is called here, or the first `cholesky` segfaults.
+- An execution that spans devices must not be started with a deleted buffer or a wrong shape: the
+  device that notices gives up alone and the others wait for it for ever. Callers check first.
+- An array that was read as numpy on CPU shares its memory; donating it then silently copies.
+- A member aborts when its connection to the group's service breaks, whatever callback it was
+  given: the status cannot be cast to Python (`std::bad_cast`). So the service has a process of its
+  own, which outlives every member; with the service in node 0, killing that one killed all.
+- Starting a program over several CPU hosts blocks once an earlier one hangs on a lost host.
+- An array over several devices is only its shards: any sharding over the right devices serves, so
+  all wholes here are called replicated, and have the shape of one shard.
+"""
+# jaxlib ships no types; what is unknown ends in this file.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportPrivateUsage=false, reportAttributeAccessIssue=false
+# pyright: reportMissingTypeStubs=false, reportMissingModuleSource=false, reportMissingImports=false
+# pyright: reportPrivateImportUsage=false, reportUnknownParameterType=false
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, cast
+
+import jax
+import jax.sharding
+import jaxlib
+import jaxlib.version
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from jax._src import array as _array
+from jax._src import core as _core
+from jax._src import distributed as _distributed
+from jax._src import xla_bridge as _bridge
+from jax._src.sharding_impls import GSPMDSharding
+from jaxlib import _jax, lapack
+from jaxlib import xla_client as _xla
+
+from polypath.types import Attribute
+from polypath.worker import protos
+from polypath.worker.config import WorkerConfig
+
+_log = logging.getLogger(__name__)
+
+VERSION: str = jaxlib.version.__version__
+Client = Any
+JaxDevice = Any
+Array = Any
+Loaded = Any
+Options = Any
+
+_CLIENT_ATTRIBUTES = (
+    "serialize_with_sdy",
+    "supports_executable_serialization",
+    "xla_version",
+    "pjrt_c_api_major_version",
+    "pjrt_c_api_minor_version",
+    "stablehlo_current_version",
+    "stablehlo_minimum_version",
+)
+_DEVICE_ATTRIBUTES = (
+    "slice_index",
+    "coords",
+    "core_on_chip",
+    "num_cores",
+    "compute_capability",
+    "core_count",
+    "partition_index",
+    "device_vendor",
+    "physical_location",
+)
+
+
+def _configure() -> None:
+    jax.config.update("jax_enable_x64", True)
+    lapack._lapack.initialize()
+
+
+# --- The client -------------------------------------------------------------------------------
+
+
+def serve_group(address: str, nodes: int) -> Any:
+    """The service through which a group's members find each other; runs while it is kept."""
+    return _jax.get_distributed_runtime_service(
+        address, nodes, heartbeat_timeout=100, cluster_register_timeout=60, shutdown_timeout=1, recoverable=True
+    )
+
+
+class Group:
+    """This process's membership of its island's group, and what its members tell each other."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._nodes = config.nodes
+        self._service: Any = None
+        if config.node == 0 and config.serve_group:
+            self._service = serve_group(config.group_address, config.nodes)
+        self.client: Any = _jax.get_distributed_runtime_client(
+            config.group_address,
+            config.node,
+            init_timeout=60,
+            shutdown_timeout=1,
+            heartbeat_timeout=100,
+            missed_heartbeat_callback=_on_missed_heartbeat,
+            shutdown_on_destruction=False,
+            use_compression=True,
+        )
+        self.client.connect()
+        _distributed.global_state.client = self.client
+        _distributed.global_state.process_id = config.node
+        _distributed.global_state.num_processes = config.nodes
+
+    def exchange(self, node: int, key: str, value: str) -> list[str]:
+        """What each node says under `key`, in the order of the nodes."""
+        self.client.key_value_set(f"polypath/{key}/{node}", value)
+        return [self.client.blocking_key_value_get(f"polypath/{key}/{each}", 60_000) for each in range(self._nodes)]
+
+
+def _on_missed_heartbeat(status: object) -> None:
+    # The default ends the process. The launcher sees a dead worker by its process instead.
+    _log.warning("The island's group lost contact: %s", status)
+
+
+def make_client(config: WorkerConfig, group: Group | None) -> Client:
+    """A PJRT client of the platform; a member of `group` if there is one."""
+    _configure()
+    if config.platform in ("", "cuda", "rocm", "gpu", "tpu"):
+        _bridge.discover_pjrt_plugins()
+    if config.devices and config.platform in ("", "cpu"):
+        jax.config.update("jax_num_cpu_devices", config.devices)
+    if group is not None:
+        # jax's default; said again because a user's environment can change it.
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    names = {"gpu": ("cuda", "rocm"), "": ("tpu", "cuda", "rocm", "cpu")}.get(config.platform, (config.platform,))
+    known = _bridge._backend_factories
+    problems: list[str] = []
+    for name in names:
+        if name not in known:
+            problems.append(f"jaxlib has no plugin for {name}")
+            continue
+        try:
+            client = known[name].factory()
+        except Exception as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if client is not None:
+            return client
+        problems.append(f"{name} has no devices")
+    raise RuntimeError(f"This host has no device of platform {config.platform!r} ({'; '.join(problems)}).")
+
+
+def client_attributes(client: Client) -> dict[str, Attribute]:
+    found = _attributes(client, _CLIENT_ATTRIBUTES)
+    # The CPU client has none, but exporting needs to know that it takes Shardy.
+    found.setdefault("serialize_with_sdy", True)
+    return found
+
+
+def device_attributes(device: JaxDevice) -> dict[str, Attribute]:
+    return _attributes(device, _DEVICE_ATTRIBUTES)
+
+
+def _attributes(thing: Any, names: Sequence[str]) -> dict[str, Attribute]:
+    found: dict[str, Attribute] = {}
+    for name in names:
+        value = getattr(thing, name, None)
+        if isinstance(value, list | tuple):
+            found[name] = tuple(int(each) for each in value)
+        elif isinstance(value, bool | int | float | str):
+            found[name] = value
+    return found
+
+
+def memory_kinds(device: JaxDevice) -> tuple[str, ...]:
+    """The device's memories, its default first."""
+    default = device.default_memory().kind
+    others = [memory.kind for memory in device.addressable_memories() if memory.kind != default]
+    return (default, *others)
+
+
+def default_layout(client: Client, dtype: npt.DTypeLike, shape: tuple[int, ...], device: JaxDevice) -> bytes:
+    return layout_proto(client.get_default_layout(np.dtype(dtype), shape, device), dtype, shape)
+
+
+def layout_proto(layout: Any, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> bytes:
+    """A PJRT layout as a serialized `LayoutProto`: taken out of a shape that has it."""
+    try:
+        text = f"{_primitive(dtype)}[{','.join(map(str, shape))}]{layout}"
+        shape_proto = _xla.Shape(text).to_serialized_proto()
+    except Exception:
+        order = tuple(layout._xla_layout().minor_to_major())
+        return protos.layout(order)
+    for field, value in protos.fields(shape_proto):
+        if field == 5 and not isinstance(value, int):
+            return bytes(value)
+    return protos.layout(tuple(reversed(range(len(shape)))))
+
+
+def _primitive(dtype: npt.DTypeLike) -> str:
+    return str(_xla.Shape.array_shape(np.dtype(dtype), ())).removesuffix("[]")
+
+
+# --- Arrays -----------------------------------------------------------------------------------
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """numpy's or ml_dtypes' type of that name.
+
+    Raises:
+        TypeError: there is none.
+    """
+    return np.dtype(getattr(ml_dtypes, name, name))
+
+
+def single(device: JaxDevice, memory_kind: str) -> Any:
+    """The sharding of an array on one device."""
+    return jax.sharding.SingleDeviceSharding(device, memory_kind=memory_kind or None)
+
+
+def over(devices: Sequence[JaxDevice], memory_kind: str = "") -> Any:
+    """The sharding of a whole over several devices."""
+    if len(devices) == 1:
+        return single(devices[0], memory_kind)
+    return GSPMDSharding.get_replicated(tuple(devices), memory_kind=memory_kind or None)
+
+
+def aval(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Any:
+    return _core.ShapedArray(shape, np.dtype(dtype))
+
+
+def put(array: npt.NDArray[Any], sharding: Any, device: JaxDevice) -> Array:
+    return _xla.batched_device_put(
+        _core.ShapedArray(array.shape, array.dtype), sharding, [array], [device], True, enable_x64=True
+    )
+
+
+def copy(array: Array, sharding: Any, device: JaxDevice) -> Array:
+    """A copy of a single-device array that lives on its own."""
+    return _jax.batched_copy_array_to_devices_with_sharding(
+        [array], [_device_list(device)], [sharding], [_jax.ArrayCopySemantics.ALWAYS_COPY]
+    )[0]
+
+
+_device_lists: dict[JaxDevice, Any] = {}
+
+
+def _device_list(device: JaxDevice) -> Any:
+    found = _device_lists.get(device)
+    if found is None:
+        found = _device_lists[device] = _xla.DeviceList((device,))
+    return found
+
+
+def join(shape_type: Any, sharding: Any, arrays: list[Array]) -> Array:
+    """The whole over a program's devices that these shards (of this process) are."""
+    return cast(Any, _array.ArrayImpl)(shape_type, sharding, arrays, committed=True, _skip_checks=True)
+
+
+def copy_whole(array: Array, sharding: Any, devices: Any) -> Array:
+    """A copy of a whole, in place."""
+    return _jax.batched_copy_array_to_devices_with_sharding(
+        [array], [devices], [sharding], [_jax.ArrayCopySemantics.ALWAYS_COPY]
+    )[0]
+
+
+# --- Programs ---------------------------------------------------------------------------------
+
+
+def device_list(devices: Sequence[JaxDevice]) -> Any:
+    return _xla.DeviceList(tuple(devices))
+
+
+def options_for(serialized: bytes, ids: Sequence[int]) -> Options:
+    """Compile options with this client's device ids in place of the cluster's, replica-major."""
+    options = _xla.CompileOptions.ParseFromString(serialized)
+    replicas = max(options.num_replicas, 1)
+    if len(ids) % replicas:
+        raise ValueError(f"{len(ids)} devices cannot hold {replicas} replicas of a program.")
+    options.device_assignment = _xla.DeviceAssignment.create(np.asarray(ids, dtype=np.int64).reshape(replicas, -1))
+    return options
+
+
+def compile_program(client: Client, program: bytes, devices: Any, options: Options) -> Loaded:
+    return client.compile_and_load(program, devices, options)
+
+
+def serialize(loaded: Loaded) -> bytes:
+    return loaded.serialize()
+
+
+def deserialize(client: Client, data: bytes, devices: Any, options: Options) -> Loaded:
+    return client.deserialize_executable(data, devices, options)
+
+
+def result_handler(shape_type: Any, sharding: Any) -> Any:
+    return _xla.array_result_handler(shape_type, sharding, True, True)
+
+
+def parameter_types(loaded: Loaded) -> list[tuple[str, tuple[int, ...]]]:
+    """What one device takes, after partitioning."""
+    module = loaded.hlo_modules()[0].as_serialized_hlo_module_proto()
+    shapes = _xla.XlaComputation(module).program_shape().parameter_shapes()
+    return [_shape_type(shape) for shape in shapes]
+
+
+def result_types(loaded: Loaded) -> list[tuple[str, tuple[int, ...]]]:
+    """What one device gives, after partitioning."""
+    module = loaded.hlo_modules()[0].as_serialized_hlo_module_proto()
+    result = _xla.XlaComputation(module).program_shape().result_shape()
+    shapes = result.tuple_shapes() if result.is_tuple() else [result]
+    return [_shape_type(shape) for shape in shapes]
+
+
+def _shape_type(shape: Any) -> tuple[str, tuple[int, ...]]:
+    if shape.is_token():
+        return "token", ()
+    return str(shape.numpy_dtype()), tuple(shape.dimensions())
+
+
+def donated_parameters(loaded: Loaded) -> tuple[int, ...]:
+    return protos.aliased_parameters(loaded.hlo_modules()[0].as_serialized_hlo_module_proto())
+
+
+def shardings(found: list[Any] | None) -> tuple[bytes, ...] | None:
+    return None if found is None else tuple(each.SerializeToString() for each in found)
+
+
+def memory_stats(loaded: Loaded) -> bytes | None:
+    """A serialized `CompiledMemoryStatsProto`; None where the platform has none."""
+    try:
+        stats = loaded.get_compiled_memory_stats()
+    except _jax.JaxRuntimeError:
+        return None
+    names = {
+        1: "generated_code_size_in_bytes",
+        2: "argument_size_in_bytes",
+        3: "output_size_in_bytes",
+        4: "alias_size_in_bytes",
+        5: "temp_size_in_bytes",
+        7: "host_generated_code_size_in_bytes",
+        8: "host_argument_size_in_bytes",
+        9: "host_output_size_in_bytes",
+        10: "host_alias_size_in_bytes",
+        11: "host_temp_size_in_bytes",
+        14: "peak_memory_in_bytes",
+    }
+    return b"".join(protos.number(field, getattr(stats, name)) for field, name in names.items())
+
+
+def identity_with_layout(
+    client: Client, dtype: str, shape: tuple[int, ...], order: Sequence[int], device: JaxDevice
+) -> Loaded:
+    """A program that gives its argument the layout `order` (minor to major)."""
+    import jaxlib.mlir.dialects as _  # noqa: F401
+
+    from polypath.worker.executors.stablehlo import DTYPES
+
+    element = next(name for name, found in DTYPES.items() if found == dtype)
+    tensor = f"tensor<{''.join(f'{size}x' for size in shape)}{element}>"
+    layout = "{" + ",".join(map(str, order)) + "}"
+    text = (
+        "module @layout attributes {mhlo.num_partitions = 1 : i32, mhlo.num_replicas = 1 : i32} {\n"
+        f'  func.func public @main(%arg0: {tensor}) -> ({tensor} {{mhlo.layout_mode = "{layout}"}}) {{\n'
+        f"    return %arg0 : {tensor}\n  }}\n}}\n"
+    )
+    options = _xla.CompileOptions()
+    options.device_assignment = _xla.DeviceAssignment.create(np.array([[device.id]]))
+    return client.compile_and_load(text.encode(), device_list([device]), options)

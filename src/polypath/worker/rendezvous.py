@@ -1,0 +1,41 @@
+"""`python -m polypath.worker.rendezvous`: the service through which an island's workers form their group.
+
+A process of its own, because a worker aborts when the service goes away: no worker's death
+may take it along. Reads `{"address": ..., "nodes": ...}` from standard input and ends when that
+does, which must be after the last worker of the group has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import msgspec
+
+from polypath.worker.__main__ import die_with_parent
+
+
+class RendezvousConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of JSON on standard input."""
+
+    address: str
+    """`address:port` to listen on."""
+    nodes: int
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    die_with_parent()
+    config = msgspec.json.decode(sys.stdin.buffer.readline(), type=RendezvousConfig)
+    from polypath.worker import jaxlib
+
+    service = jaxlib.serve_group(config.address, config.nodes)
+    while sys.stdin.buffer.readline():
+        pass
+    # Not the orderly end, which would wait for members that are gone.
+    assert service is not None
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

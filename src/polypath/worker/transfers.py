@@ -1,0 +1,244 @@
+"""Moves shards: copy, reshard, bitcast; within this worker and to and from others.
+
+A copy between this worker's devices is left to the executor. All else goes over host memory
+on a thread, and its result is pending until then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from polypath.messages import Bitcast, Copy, Piece, Reshard, Target
+from polypath.types import Code, DeviceId, Failure, ValueId
+from polypath.worker.executors.base import Executor
+from polypath.worker.failures import WorkerFailure, failure_of
+from polypath.worker.host import OPAQUE, numpy_dtype
+from polypath.worker.peers import Header, PeerPost, tag_of
+from polypath.worker.store import Shard, Store, Value
+from polypath.worker.waits import Pending, Waits
+
+
+class Transfers:
+    """The handlers of the commands that move shards."""
+
+    def __init__(self, executor: Executor, store: Store, post: PeerPost, waits: Waits) -> None:
+        self._executor = executor
+        self._store = store
+        self._post = post
+        self._waits = waits
+        self._local = {device.id for device in executor.devices}
+        self._pool = ThreadPoolExecutor(8, "move")
+
+    def copy(self, command: Copy) -> None:
+        sources = {source for source, _ in command.pairs if source in self._local}
+        value = self._source(command.value, sources, ((to, 0) for _, to in command.pairs), command.out)
+        shards: dict[DeviceId, Shard | Pending] = {}
+        for source, to in command.pairs:
+            tag = tag_of(command.out, to, 0)
+            if source in self._local:
+                assert value is not None
+                shard = value.shard(source)
+                if to not in self._local:
+                    self._pool.submit(self._send_whole, to, tag, self._hold(shard))
+                elif isinstance(shard, bytes):
+                    shards[to] = shard
+                else:
+                    shards[to] = self._executor.copy(shard, to, command.memory_kind)
+            elif to in self._local:
+                pending = shards[to] = Pending(self._waits)
+                self._post.expect(tag, self._receive_whole(pending, to, command.memory_kind))
+        self._store.set(command.out, Value(shards))
+        if command.donate and value is not None:
+            self._donate(command.value, value)
+
+    def reshard(self, command: Reshard) -> None:
+        sources = {piece.source for target in command.targets for piece in target.pieces} & self._local
+        tags = ((t.device, i) for t in command.targets for i in range(len(t.pieces)))
+        value = self._source(command.value, sources, tags, command.out)
+        held = {source: self._hold(value.shard(source)) for source in sources} if value is not None else {}
+        shards: dict[DeviceId, Shard | Pending] = {}
+        boxes: list[tuple[Target, int, Piece, _Assembly | None]] = []
+        for target in command.targets:
+            assembly = None
+            if target.device in self._local:
+                pending = shards[target.device] = Pending(self._waits)
+                put = self._put_into(pending, target.device, command.memory_kind)
+                assembly = _Assembly(target, command.dtype, put)
+            for index, piece in enumerate(target.pieces):
+                if piece.source in self._local:
+                    boxes.append((target, index, piece, assembly))
+                elif assembly is not None:
+                    tag = tag_of(command.out, target.device, index)
+                    self._post.expect(tag, assembly.receiver(piece))
+        if boxes:
+            self._pool.submit(self._cut, command.out, held, boxes)
+        self._store.set(command.out, Value(shards))
+        if command.donate and value is not None:
+            self._donate(command.value, value)
+
+    def bitcast(self, command: Bitcast) -> None:
+        value = self._store.get(command.value)
+        shards: dict[DeviceId, Shard | Pending] = {}
+        shapes = command.shard_shapes
+        for index, device in enumerate(command.devices):
+            if device in self._local:
+                shape = shapes[0] if len(shapes) == 1 else shapes[index]
+                pending = shards[device] = Pending(self._waits)
+                shard = value.shard(device)
+                put = self._put_into(pending, device, self._executor.memory_kind(shard))
+                self._pool.submit(self._view, self._hold(shard), command.dtype, shape, put)
+        self._store.set(command.out, Value(shards))
+        if command.donate:
+            self._donate(command.value, value)
+
+    # --- In the apply loop
+
+    def _source(
+        self,
+        value: ValueId,
+        sources: set[DeviceId],
+        tags: Iterable[tuple[DeviceId, int]],
+        out: ValueId,
+    ) -> Value | None:
+        """The value to move from here, or None if nothing of it is here.
+
+        If it failed, the workers that wait for its pieces are told.
+        """
+        if not sources:
+            return None
+        try:
+            found = self._store.get(value)
+            for device in sources:
+                found.shard(device)
+        except WorkerFailure as error:
+            for device, piece in tags:
+                if device not in self._local:
+                    self._post.send(device, tag_of(out, device, piece), Header("", (), error.failure))
+            raise
+        return found
+
+    def _hold(self, shard: Shard) -> Shard:
+        return shard if isinstance(shard, bytes) else self._executor.hold(shard)
+
+    def _donate(self, name: ValueId, value: Value) -> None:
+        for shard in value.shards.values():
+            if not isinstance(shard, bytes | Pending):
+                self._executor.delete(shard)
+        self._store.mark_deleted(name)
+
+    def _put_into(self, pending: Pending, device: DeviceId, memory_kind: str) -> _Put:
+        def put(array: npt.NDArray[Any] | Failure) -> None:
+            if isinstance(array, Failure):
+                pending.resolve(array)
+                return
+            try:
+                pending.resolve(self._executor.put(array, device, memory_kind, None))
+            except Exception as error:
+                pending.resolve(failure_of(error))
+
+        return put
+
+    # --- On a thread
+
+    def _send_whole(self, device: DeviceId, tag: str, shard: Shard) -> None:
+        try:
+            if isinstance(shard, bytes):
+                self._post.send(device, tag, Header(OPAQUE[0], ()), shard)
+            else:
+                self._send_array(device, tag, self._executor.fetch(shard))
+        except Exception as error:
+            self._post.send(device, tag, Header("", (), failure_of(error)))
+
+    def _send_array(self, device: DeviceId, tag: str, array: npt.NDArray[Any]) -> None:
+        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._post.send(device, tag, Header(str(array.dtype), array.shape), flat.data)
+
+    def _receive_whole(self, pending: Pending, device: DeviceId, memory_kind: str) -> _Receive:
+        put = self._put_into(pending, device, memory_kind)
+
+        def receive(header: Header, data: bytes | memoryview) -> None:
+            if header.failure is not None:
+                pending.resolve(header.failure)
+            elif header.dtype in OPAQUE:
+                pending.resolve(bytes(data))
+            else:
+                put(np.frombuffer(data, numpy_dtype(header.dtype)).reshape(header.shape))
+
+        return receive
+
+    def _cut(
+        self, out: ValueId, held: dict[DeviceId, Shard], boxes: list[tuple[Target, int, Piece, _Assembly | None]]
+    ) -> None:
+        arrays: dict[DeviceId, npt.NDArray[Any] | Failure] = {}
+        for source, shard in held.items():
+            try:
+                arrays[source] = self._executor.fetch(shard)
+            except Exception as error:
+                arrays[source] = failure_of(error)
+        for target, index, piece, assembly in boxes:
+            array = arrays[piece.source]
+            box = array if isinstance(array, Failure) else array[_slices(piece.source_start, piece.shape)]
+            if assembly is not None:
+                assembly.add(piece, box)
+            elif isinstance(box, Failure):
+                self._post.send(target.device, tag_of(out, target.device, index), Header("", (), box))
+            else:
+                self._send_array(target.device, tag_of(out, target.device, index), box)
+
+    def _view(self, shard: Shard, dtype: str, shape: tuple[int, ...], put: _Put) -> None:
+        try:
+            flat = np.ascontiguousarray(self._executor.fetch(shard)).reshape(-1)
+            result = flat.view(np.uint8).view(numpy_dtype(dtype)).reshape(shape)
+        except ValueError as error:
+            put(Failure(Code.INVALID_ARGUMENT, f"The array cannot be read as {dtype}{list(shape)} ({error})."))
+        except Exception as error:
+            put(failure_of(error))
+        else:
+            put(result)
+
+
+_Put = Callable[[npt.NDArray[Any] | Failure], None]
+_Receive = Callable[[Header, bytes | memoryview], None]
+
+
+def _slices(start: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(at, at + size) for at, size in zip(start, shape, strict=True))
+
+
+class _Assembly:
+    """A shard that is put together from pieces, which come in any order and from any thread."""
+
+    def __init__(self, target: Target, dtype: str, put: _Put) -> None:
+        self._array: npt.NDArray[Any] = np.empty(target.shape, numpy_dtype(dtype))
+        self._put = put
+        self._missing = len(target.pieces)
+        self._failure: Failure | None = None
+        self._lock = threading.Lock()
+        if not self._missing:
+            put(self._array)
+
+    def add(self, piece: Piece, box: npt.NDArray[Any] | Failure) -> None:
+        if isinstance(box, Failure):
+            self._failure = box
+        else:
+            self._array[_slices(piece.target_start, piece.shape)] = box
+        with self._lock:
+            self._missing -= 1
+            last = not self._missing
+        if last:
+            self._put(self._failure or self._array)
+
+    def receiver(self, piece: Piece) -> _Receive:
+        def receive(header: Header, data: bytes | memoryview) -> None:
+            if header.failure is not None:
+                self.add(piece, header.failure)
+            else:
+                self.add(piece, np.frombuffer(data, self._array.dtype).reshape(piece.shape))
+
+        return receive

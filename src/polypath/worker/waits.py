@@ -1,0 +1,82 @@
+"""The only places where the apply loop may wait, and how such a wait is ended.
+
+A wait is for a condition that another thread brings about. `cancel` ends every wait, now and
+later, so that a worker whose peers are gone can still be told to leave.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from polypath.types import Code, Failure
+from polypath.worker.failures import FailedValue, WorkerFailure
+
+
+class Waits:
+    """A condition that all waits share."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._cancelled: str | None = None
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Return once `done()`.
+
+        Raises:
+            WorkerFailure: the waits were cancelled before that.
+        """
+        if done():
+            return
+        with self._condition:
+            self._condition.wait_for(lambda: self._cancelled is not None or done())
+        if not done():
+            raise WorkerFailure(Code.ABORTED, str(self._cancelled))
+
+    def wait_at_most(self, seconds: float, done: Callable[[], bool]) -> bool:
+        """Whether `done()` came true in time; also ends when the waits are cancelled."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._cancelled is not None or done(), seconds)
+        return done()
+
+    def notify(self) -> None:
+        """Look again: something changed."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def cancel(self, reason: str) -> None:
+        """End every wait; those to come end at once unless they have nothing to wait for."""
+        with self._condition:
+            self._cancelled = reason
+            self._condition.notify_all()
+
+
+class Pending:
+    """A shard that is on its way: from another worker, or put together beside the log."""
+
+    __slots__ = ("_result", "_waits")
+
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
+        self._result: Any = None
+
+    def resolve(self, result: object) -> None:
+        """Here it is: a shard or a `Failure`."""
+        self._result = result
+        self._waits.notify()
+
+    @property
+    def done(self) -> bool:
+        return self._result is not None
+
+    def wait(self) -> Any:
+        """The shard.
+
+        Raises:
+            WorkerFailure: it failed, or the waits were cancelled.
+        """
+        self._waits.wait(lambda: self._result is not None)
+        if isinstance(self._result, Failure):
+            raise FailedValue(self._result)
+        return self._result

@@ -1,0 +1,149 @@
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from polypath.errors import AlreadyRunning, ClusterError, NotRunning
+from polypath.launch import runtime_dir
+from polypath.launch.config import HeadConfig
+from polypath.processes import start_time
+
+DEAD = {"pid": 2**22 + 1, "started": 1}
+
+
+def config_of(claim: runtime_dir.Claim) -> HeadConfig:
+    return claim.config(2, 4, 1, "cpu", tied=True, debug=False)
+
+
+def test_a_claim_makes_private_folders_and_takes_them_along(runtime: Path) -> None:
+    claim = runtime_dir.claim("t-a")
+    config = config_of(claim)
+    for folder in (runtime, config.runtime_dir, config.shared_dir, config.log_dir):
+        assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+    assert config.address == f"grpc://unix:{runtime}/t-a/ifrt.sock"
+    assert config.address == config.address.lower()
+    claim.remove()
+    assert not Path(config.runtime_dir).exists()
+    assert not Path(config.shared_dir).exists()
+    claim.remove()
+
+
+def test_a_name_is_taken_while_its_lock_is_held() -> None:
+    claim = runtime_dir.claim("t-a")
+    with pytest.raises(AlreadyRunning, match="'t-a' runs already: use it"):
+        runtime_dir.claim("t-a")
+    runtime_dir.claim("t-b").remove()
+    claim.remove()
+    runtime_dir.claim("t-a").remove()
+
+
+def test_an_old_claim_does_not_remove_the_next_ones_files(runtime: Path) -> None:
+    old = runtime_dir.claim("t-a")
+    runtime_dir.remove(config_of(old))  # What the head does at its end.
+    new = runtime_dir.claim("t-a")
+    old.remove()
+    assert (runtime / "t-a" / "lock").exists()
+    new.remove()
+
+
+def test_a_cluster_is_found_by_name_or_by_being_the_only_one() -> None:
+    with pytest.raises(NotRunning, match="No cluster runs here: start one with `polypath up`"):
+        runtime_dir.find()
+    claim = runtime_dir.claim("t-a")
+    runtime_dir.mark_ready(config_of(claim), "cpu", 8)
+    found = runtime_dir.find()
+    assert (found.name, found.ready, found.devices, found.pid) == ("t-a", True, 8, os.getpid())
+    assert runtime_dir.find("t-a") == found
+    with pytest.raises(NotRunning, match="No cluster named 'b'"):
+        runtime_dir.find("b")
+
+    second = runtime_dir.claim("t-b")
+    runtime_dir.mark_ready(config_of(second), "cpu", 8)
+    with pytest.raises(ClusterError, match=r"several clusters \(t-a, t-b\): say which"):
+        runtime_dir.find()
+    second.remove()
+    claim.remove()
+
+
+def test_a_dead_cluster_is_stale_and_its_name_can_be_taken(runtime: Path) -> None:
+    claim = runtime_dir.claim("t-a")
+    config = config_of(claim)
+    Path(config.socket).touch()
+    record = runtime_dir.record_of(config, os.getpid())
+    assert not record.stale
+    runtime_dir.publish(runtime_dir.msgspec.structs.replace(record, **DEAD))
+    claim.release()
+    assert [r.name for r in runtime_dir.stale()] == ["t-a"]
+    with pytest.raises(NotRunning, match="'t-a' is stale: its head .* clean up with `polypath down --name t-a`"):
+        runtime_dir.find()
+    again = runtime_dir.claim("t-a")
+    assert [entry.name for entry in (runtime / "t-a").iterdir()] == ["lock"]
+    again.remove()
+
+
+def test_a_reused_pid_is_not_the_head() -> None:
+    claim = runtime_dir.claim("t-a")
+    record = runtime_dir.record_of(config_of(claim), os.getpid())
+    started = start_time(os.getpid())
+    assert started is not None
+    assert runtime_dir.msgspec.structs.replace(record, started=started - 1).stale
+    claim.remove()
+
+
+def test_a_damaged_record_is_told(runtime: Path) -> None:
+    claim = runtime_dir.claim("t-a")
+    (runtime / "t-a" / "cluster.json").write_text("{")
+    with pytest.raises(runtime_dir.DamagedRecord, match="is damaged .*: remove it with"):
+        runtime_dir.find("t-a")
+    claim.release()
+    runtime_dir.remove_stale("t-a")
+
+
+def test_a_folder_that_others_may_enter_is_refused(runtime: Path) -> None:
+    runtime.mkdir(mode=0o755)
+    with pytest.raises(ClusterError, match="Other users may enter .* `chmod 700"):
+        runtime_dir.claim("t-a")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's folder")
+def test_a_folder_of_another_user_is_refused(runtime: Path) -> None:
+    runtime.mkdir(mode=0o700)
+    os.chown(runtime, 12345, -1)
+    with pytest.raises(ClusterError, match=r"belongs to another user \(uid 12345\)"):
+        runtime_dir.claim("t-a")
+
+
+def test_a_link_is_no_folder(runtime: Path, tmp_path: Path) -> None:
+    runtime.symlink_to(tmp_path)
+    with pytest.raises(ClusterError, match="is in the way"):
+        runtime_dir.claim("t-a")
+    runtime.unlink()
+
+
+@pytest.mark.parametrize("path", ["/tmp/Polypath", "relative"])
+def test_a_path_that_jax_would_change_is_refused(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYPATH_RUNTIME_DIR", path)
+    with pytest.raises(ClusterError, match="JAX lower-cases"):
+        runtime_dir.claim("t-a")
+
+
+def test_a_path_too_long_for_a_socket_is_refused(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYPATH_RUNTIME_DIR", str(runtime / ("x" * 90)))
+    with pytest.raises(ClusterError, match="a socket's path may have 107"):
+        runtime_dir.claim("t-a")
+    (runtime / ("x" * 90)).rmdir()
+
+
+def test_the_lock_goes_with_its_last_holder() -> None:
+    claim = runtime_dir.claim("t-a")
+    child = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(claim.fd,), env=os.environ
+    )
+    claim.release()
+    with pytest.raises(AlreadyRunning):
+        runtime_dir.claim("t-a")
+    child.communicate(b"\n")
+    runtime_dir.claim("t-a").remove()
