@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+import psutil
+
 from polypath.launch.child import die_with_parent
-from polypath.processes import describe_exit, end_all, family, last_words
+from polypath.processes import describe_exit, last_words
 
 STOP_GRACE: Final = 15.0
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -130,7 +132,29 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
     for child in children:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(max(0.0, deadline - time.monotonic()))
-    end_all(family(os.getpid())[1:], STOP_GRACE / 3)
+    if not _wait_descendants(STOP_GRACE / 3):
+        for process in _descendants():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        _wait_descendants(STOP_GRACE / 3)
+
+
+def _wait_descendants(timeout: float) -> bool:
+    """Wait until none is left; False if some are after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while left := _descendants():
+        if time.monotonic() >= deadline:
+            return False
+        # In slices: of two that we wait for, one may have left the other to us meanwhile, to be reaped.
+        psutil.wait_procs(left, timeout=0.2)
+    return True
+
+
+def _descendants() -> list[psutil.Process]:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    return psutil.Process().children(recursive=True)
 
 
 def _tail(log: Path) -> str:

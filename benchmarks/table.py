@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lineup import Contender, Effort
+from rich import box
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
@@ -27,8 +28,8 @@ Rounds = Sequence[dict[str, float]]
 
 def render(rows: Sequence[tuple[Contender, Rounds, str]], rounds: int, effort: Effort) -> Group:
     """The table and what one has to know to read it; `rows` are contenders, their rounds and a note."""
-    table = Table(title="What one call costs", title_justify="left", pad_edge=False)
-    table.add_column("contender")
+    table = Table(title="What one call costs", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("contender", max_width=32)
     for heading in METRICS.values():
         table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("\n×", justify="right", no_wrap=True)

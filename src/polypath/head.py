@@ -28,7 +28,7 @@ from polypath.aio import TaskSet
 from polypath.controller import events
 from polypath.controller.controller import Controller, Statistics
 from polypath.controller.events import AnyEvent
-from polypath.errors import PolypathError
+from polypath.errors import ClusterError, PolypathError
 from polypath.frontend.control import Control, ShutdownRequest
 from polypath.frontend.service import Frontend, FrontendStatistics
 from polypath.frontend.view import ClusterView
@@ -71,15 +71,14 @@ class Head:
         self._controller = Controller(
             [hosts[at : at + size] for at in range(0, config.hosts, size)], f"{config.shared_dir}/snapshots"
         )
-        self._tasks = TaskSet()
+        self._tasks = TaskSet(self._broke)
         self._incarnations: dict[HostId, int] = {}
         self._first_cause = ""
+        self._failed = False
         self._up = asyncio.Event()
         self._over = asyncio.Event()
         self._channel = HeadChannel(f"ipc://{config.runtime_dir}/reports", self.handle)
-        self._launcher: Launcher = LocalLauncher(
-            self._exited, log_dir=Path(config.log_dir), platform=config.platform
-        )
+        self._launcher: Launcher = LocalLauncher(self._exited, log_dir=Path(config.log_dir), platform=config.platform)
         self._frontend = Frontend(
             self.handle, self._view, shared=Path(config.shared_dir), control=Control(self.status, self._asked_to_end)
         )
@@ -99,7 +98,7 @@ class Head:
                 self._effects[type(effect)](effect)
             up, over = self._tasks.start(self._up.wait()), self._tasks.start(self._over.wait())
             await asyncio.wait((up, over), return_when=asyncio.FIRST_COMPLETED)
-            if self._controller.given_up:
+            if self._controller.given_up or self._failed:
                 announce(HeadReply(error=self._why_not()))
                 return
             if self._over.is_set():
@@ -127,6 +126,13 @@ class Head:
     def end(self) -> None:
         """Have `run()` return soon."""
         self._over.set()
+
+    def _broke(self, error: BaseException) -> None:
+        """A bug of ours: better no head than one that waits for what will never come."""
+        log.error("The head failed.", exc_info=error)
+        self._failed = True
+        self._first_cause = self._first_cause or f"the head itself failed ({error!r}); please report it"
+        self.end()
 
     def _asked_to_end(self, request: ShutdownRequest) -> None:
         log.info("Ending: %s.", request.reason)
@@ -158,7 +164,7 @@ class Head:
         self._channel.send(effect.hosts, effect.sequence, effect.command)
 
     async def _start(self, effect: events.Start) -> None:
-        """Start an island's workers as one group; its first host runs the group's service."""
+        """Start an island's workers as one group, with the service through which they form it."""
         config = self._config
         address = f"127.0.0.1:{_free_port()}"
         stride = config.devices_per_host or (1 if config.platform == "cpu" else _UNKNOWN_DEVICES)
@@ -181,7 +187,15 @@ class Head:
                 control=msgspec.Raw(msgspec.json.encode(link)),
             )
             specs.append(WorkerSpec(host, msgspec.json.encode(worker)))
-        for host, pid in (await self._launcher.start(specs)).items():
+        rendezvous = msgspec.json.encode({"address": address, "nodes": len(specs)}) if len(specs) > 1 else None
+        try:
+            pids = await self._launcher.start(effect.island, specs, rendezvous)
+        except ClusterError as error:
+            self._first_cause = self._first_cause or str(error)
+            for host in effect.hosts:
+                self.handle(events.WorkerLost(host, str(error)))
+            return
+        for host, pid in pids.items():
             self.handle(events.WorkerStarted(host, effect.island, pid))
 
     def _exited(self, exit_: WorkerExit) -> None:
@@ -198,8 +212,8 @@ class Head:
 
     def _why_not(self) -> str:
         return (
-            f"Cluster {self._config.name} did not come up: {self._first_cause}. "
-            f"See {self._config.log_dir}/ for all that the workers said, and try `polypath doctor`."
+            f"Cluster {self._config.name} did not come up: {self._first_cause.rstrip('.')}; "
+            "`polypath doctor` looks for what is wrong on this machine."
         )
 
 

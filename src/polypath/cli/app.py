@@ -27,9 +27,9 @@ app.command()(doctor.doctor)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from polypath import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"polypath {__version__}")
+        typer.echo(f"polypath {version('polypath')}")
         raise typer.Exit
 
 

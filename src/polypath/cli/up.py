@@ -78,10 +78,7 @@ def down(
     everything: Annotated[bool, typer.Option("--all", help="Every cluster of this user.")] = False,
 ) -> None:
     """Take a cluster down, and remove what a dead one left."""
-    if everything:
-        names = [record.name for record in runtime_dir.records()]
-    else:
-        names = [name or runtime_dir.any_name()]
+    names = [record.name for record in runtime_dir.records()] if everything else [name or runtime_dir.any_name()]
     for each in names:
         _take_down(each)
     if everything and not names:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from polypath.types import HostId
+from polypath.types import HostId, IslandId
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
@@ -41,8 +41,13 @@ class Launcher(abc.ABC):
         self.on_exit = on_exit
 
     @abc.abstractmethod
-    async def start(self, specs: Sequence[WorkerSpec]) -> dict[HostId, int]:
-        """Start a process for each; one that a host still has is ended first. Returns the pids.
+    async def start(
+        self, island: IslandId, specs: Sequence[WorkerSpec], rendezvous: bytes | None = None
+    ) -> dict[HostId, int]:
+        """Start a process for each of an island's hosts; one that a host still has is ended first.
+
+        `rendezvous` is the JSON line for the service through which they form their group; it
+        lives until the island is started again. Returns the workers' pids.
 
         Raises:
             ClusterError: a process could not be started; none of `specs` runs then.

@@ -20,7 +20,7 @@ from typing import Final, final
 from polypath.errors import ClusterError
 from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
 from polypath.processes import describe_exit, last_words
-from polypath.types import HostId
+from polypath.types import HostId, IslandId
 
 STOP_GRACE: Final = 5.0
 """Seconds that a worker gets to end after SIGTERM."""
@@ -84,6 +84,7 @@ class LocalLauncher(Launcher):
         log_dir: Path,
         platform: str | None = None,
         module: str = "polypath.worker",
+        rendezvous: str = "polypath.worker.rendezvous",
         environ: Mapping[str, str] = os.environ,
         grace: float = STOP_GRACE,
     ) -> None:
@@ -91,23 +92,31 @@ class LocalLauncher(Launcher):
         self._log_dir = log_dir
         self._environment = worker_environment(environ, platform)
         # Without -P the folder that the user happens to be in could shadow modules.
-        self._command = [sys.executable, "-P", "-m", "polypath.launch.child", str(os.getpid()), module]
+        self._child = (sys.executable, "-P", "-m", "polypath.launch.child", str(os.getpid()))
+        self._module = module
+        self._rendezvous = rendezvous
+        self._services: dict[IslandId, subprocess.Popen[bytes]] = {}
         self._grace = grace
         self._workers: dict[HostId, _Worker] = {}
 
-    async def start(self, specs: Sequence[WorkerSpec]) -> dict[HostId, int]:
+    async def start(
+        self, island: IslandId, specs: Sequence[WorkerSpec], rendezvous: bytes | None = None
+    ) -> dict[HostId, int]:
         old = [self._workers[spec.host] for spec in specs if spec.host in self._workers]
         await self._end(old)
+        self._end_service(island)
         pids: dict[HostId, int] = {}
-        for spec in specs:
-            try:
+        try:
+            if rendezvous is not None:
+                self._services[island] = self._spawn_service(island, rendezvous)
+            for spec in specs:
                 pids[spec.host] = self._spawn(spec)
-            except OSError as error:
-                await self._end([self._workers[host] for host in pids])
-                raise ClusterError(
-                    f"Host {spec.host}'s worker could not be started ({error.strerror or error}): free memory or "
-                    "processes on this machine, or start fewer hosts."
-                ) from error
+        except OSError as error:
+            await self._end([self._workers[host] for host in pids])
+            raise ClusterError(
+                f"Island {island}'s workers could not be started ({error.strerror or error}): free memory or "
+                "processes on this machine, or start fewer hosts."
+            ) from error
         return pids
 
     async def kill(self, host: HostId) -> None:
@@ -117,36 +126,48 @@ class LocalLauncher(Launcher):
 
     async def stop(self) -> None:
         await self._end(list(self._workers.values()))
+        for island in list(self._services):
+            self._end_service(island)
+
+    def _spawn_service(self, island: IslandId, config: bytes) -> subprocess.Popen[bytes]:
+        process = self._popen(self._rendezvous, self._log_dir / f"rendezvous-{island}.log")
+        _tell(process, config)
+        return process
+
+    def _end_service(self, island: IslandId) -> None:
+        """It holds nothing that has to be put away."""
+        if (process := self._services.pop(island, None)) is not None:
+            process.kill()
+            process.wait()
+            _close(process)
 
     def _spawn(self, spec: WorkerSpec) -> int:
         log = self._log_dir / f"worker-{spec.host}.log"
+        offset = log.stat().st_size if log.exists() else 0
+        process = self._popen(self._module, log)
+        worker = _Worker(spec, process, log, offset)
+        self._workers[spec.host] = worker
+        asyncio.get_running_loop().add_reader(worker.pidfd, self._reap, worker)
+        _tell(process, spec.config)
+        return process.pid
+
+    def _popen(self, module: str, log: Path) -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
-            offset = output.tell()
-            process = subprocess.Popen(
-                self._command,
+            return subprocess.Popen(
+                (*self._child, module),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C is for the head, which ends workers in order.
             )
-        worker = _Worker(spec, process, log, offset)
-        self._workers[spec.host] = worker
-        asyncio.get_running_loop().add_reader(worker.pidfd, self._reap, worker)
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # It has ended already: `_reap` tells.
-            process.stdin.write(spec.config + b"\n")
-            process.stdin.flush()
-        return process.pid
 
     def _reap(self, worker: _Worker) -> None:
         """Called by the loop once the process has ended."""
         asyncio.get_running_loop().remove_reader(worker.pidfd)
         os.close(worker.pidfd)
         worker.process.wait()
-        assert worker.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            worker.process.stdin.close()
+        _close(worker.process)
         del self._workers[worker.host]
         worker.gone.set()
         if worker.wanted:
@@ -167,3 +188,17 @@ class LocalLauncher(Launcher):
                 worker.process.kill()
             for worker in workers:
                 await worker.gone.wait()
+
+
+def _tell(process: subprocess.Popen[bytes], config: bytes) -> None:
+    """Send a process its config. One that has ended already is found out by its exit."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(config + b"\n")
+        process.stdin.flush()
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()

@@ -50,6 +50,7 @@ def main() -> None:
     waits = Waits()
     executor = executors.make(config, waits)
     channel = transport.connect_worker(config.control)
+    waits.watch_with(channel.wait)
     worker = Worker(config, channel, executor, waits)
     try:
         worker.run()

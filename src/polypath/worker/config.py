@@ -23,8 +23,6 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Virtual devices of a CPU host; 0 for all that a GPU or TPU host has."""
     group_address: str = ""
     """`address:port` of the group's service (`polypath.worker.rendezvous`); unused if alone."""
-    serve_group: bool = False
-    """Whether node 0 runs that service itself: its death then ends the others too."""
     cache_dir: str = ""
     """Folder of compiled programs; empty for none."""
     shared_dir: str = ""

@@ -87,21 +87,11 @@ def _configure() -> None:
 # --- The client -------------------------------------------------------------------------------
 
 
-def serve_group(address: str, nodes: int) -> Any:
-    """The service through which a group's members find each other; runs while it is kept."""
-    return _jax.get_distributed_runtime_service(
-        address, nodes, heartbeat_timeout=100, cluster_register_timeout=60, shutdown_timeout=1, recoverable=True
-    )
-
-
 class Group:
     """This process's membership of its island's group, and what its members tell each other."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self._nodes = config.nodes
-        self._service: Any = None
-        if config.node == 0 and config.serve_group:
-            self._service = serve_group(config.group_address, config.nodes)
         self.client: Any = _jax.get_distributed_runtime_client(
             config.group_address,
             config.node,

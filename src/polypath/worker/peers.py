@@ -16,7 +16,7 @@ import msgspec
 from polypath.messages import Peer
 from polypath.types import DeviceId, Failure, HostId, ValueId
 
-OnPeer = Callable[[str, bytes, bytes | memoryview], None]
+OnPeer = Callable[[str, bytes, memoryview], None]
 
 
 class PeerLink(Protocol):
@@ -27,8 +27,8 @@ class PeerLink(Protocol):
         """Where this worker takes shards."""
         ...
 
-    def listen(self, on_peer: OnPeer) -> None:
-        """Call `on_peer(tag, header, data)` for each message, from a thread of the transport."""
+    def listen(self, on_shard: OnPeer, /) -> None:
+        """Call `on_shard(tag, header, data)` for each message, from a thread of the transport."""
         ...
 
     def connect(self, peers: tuple[Peer, ...]) -> None:

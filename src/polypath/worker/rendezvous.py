@@ -3,12 +3,16 @@
 A process of its own, because a worker aborts when the service goes away: no worker's death
 may take it along. Reads `{"address": ..., "nodes": ...}` from standard input and ends when that
 does, which must be after the last worker of the group has ended.
+
+It needs one function of jaxlib's and is on the way of every start, so it does not import all of
+JAX by way of `polypath.worker.jaxlib`: the one exception to that file's rule.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import msgspec
 
@@ -27,9 +31,17 @@ def main() -> None:
     """Serve until standard input ends."""
     die_with_parent()
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=RendezvousConfig)
-    from polypath.worker import jaxlib
+    from jaxlib import _jax  # pyright: ignore[reportMissingTypeStubs, reportPrivateUsage]
 
-    service = jaxlib.serve_group(config.address, config.nodes)
+    jax: Any = _jax
+    service = jax.get_distributed_runtime_service(
+        config.address,
+        config.nodes,
+        heartbeat_timeout=100,
+        cluster_register_timeout=60,
+        shutdown_timeout=1,
+        recoverable=True,
+    )
     while sys.stdin.buffer.readline():
         pass
     # Not the orderly end, which would wait for members that are gone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -59,9 +60,9 @@ def place(x: jax.Array) -> dict[str, Any]:
 
 
 def error_of(function: Callable[..., Any], *args: Any) -> str:
-    """The type and first line of what the call raises."""
+    """The type and first line of what the call raises, without addresses in memory."""
     try:
         jax.block_until_ready(function(*args))
     except Exception as error:
-        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return re.sub(r"0x[0-9a-f]+", "0x", f"{type(error).__name__}: {error}".splitlines()[0])
     return "nothing was raised"

@@ -67,6 +67,7 @@ def test_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_gpu_that_jaxlib_cannot_see(
+    *,
     present: bool,
     plugin: str | None,
     level: str,

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,9 +36,9 @@ def test_the_end_of_the_head_is_told_once(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_stopped_watch_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     watch = HeadWatch(record(os.getpid()))
     watch.stop()
     watch.stop()
     assert capfd.readouterr().err == ""
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -80,7 +80,9 @@ class FakeController:
                 for array, result in zip(arrays, results, strict=True):
                     self.values[result] = self.values[array]
             case (
-                events.FullyReplicatedShard(array=array, result=result) | events.Assemble(parts=(array,), result=result)
+                events.FullyReplicatedShard(array=array, result=result)
+                | events.Assemble(parts=(array,), result=result)
+                | events.Disassemble(array=array, results=(result,))
             ):
                 self.values[result] = self.values[array]
             case events.Fetch(array=array):

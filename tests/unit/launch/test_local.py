@@ -76,7 +76,7 @@ async def wait_for_log(path: Path, word: str) -> None:
 def test_a_worker_gets_its_config_and_ends_at_stop(tmp_path: Path) -> None:
     async def test() -> None:
         async with launcher(tmp_path) as it:
-            pids = await it.launcher.start([WorkerSpec(0, b"hello"), WorkerSpec(1, b"there")])
+            pids = await it.launcher.start(0, [WorkerSpec(0, b"hello"), WorkerSpec(1, b"there")])
             await wait_for_log(tmp_path / "worker-1.log", "config there platform cpu")
             await it.launcher.stop()
             assert it.exits.empty()
@@ -88,7 +88,7 @@ def test_a_worker_gets_its_config_and_ends_at_stop(tmp_path: Path) -> None:
 def test_a_kill_is_told_with_its_signal(tmp_path: Path) -> None:
     async def test() -> None:
         async with launcher(tmp_path) as it:
-            pids = await it.launcher.start([WorkerSpec(3, b"x")])
+            pids = await it.launcher.start(0, [WorkerSpec(3, b"x")])
             os.kill(pids[3], signal.SIGKILL)
             assert await it.exits.get() == WorkerExit(3, pids[3], -9, "killed by SIGKILL")
 
@@ -99,7 +99,7 @@ def test_a_failure_is_told_with_the_last_words_of_this_start(tmp_path: Path) -> 
     async def test() -> None:
         (tmp_path / "worker-0.log").write_text("something old\n")
         async with launcher(tmp_path) as it:
-            await it.launcher.start([WorkerSpec(0, b"fail")])
+            await it.launcher.start(0, [WorkerSpec(0, b"fail")])
             exit_ = await it.exits.get()
             assert exit_.cause == "exited with status 1; its last words: no devices here"
             assert (tmp_path / "worker-0.log").read_text().startswith("something old\n")
@@ -110,8 +110,8 @@ def test_a_failure_is_told_with_the_last_words_of_this_start(tmp_path: Path) -> 
 def test_a_new_start_replaces_a_process_in_silence(tmp_path: Path) -> None:
     async def test() -> None:
         async with launcher(tmp_path) as it:
-            first = await it.launcher.start([WorkerSpec(0, b"x")])
-            second = await it.launcher.start([WorkerSpec(0, b"y")])
+            first = await it.launcher.start(0, [WorkerSpec(0, b"x")])
+            second = await it.launcher.start(0, [WorkerSpec(0, b"y")])
             assert first != second
             assert wait_exit(first[0], 0)
             assert it.exits.empty()
@@ -125,7 +125,7 @@ def test_a_new_start_replaces_a_process_in_silence(tmp_path: Path) -> None:
 def test_a_worker_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     async def test() -> None:
         async with launcher(tmp_path, grace=0.1) as it:
-            pids = await it.launcher.start([WorkerSpec(0, b"deaf")])
+            pids = await it.launcher.start(0, [WorkerSpec(0, b"deaf")])
             await wait_for_log(tmp_path / "worker-0.log", "deaf")
             await it.launcher.stop()
             assert wait_exit(pids[0], 0)
@@ -143,7 +143,7 @@ from polypath.launch.local import LocalLauncher
 async def main():
     local = LocalLauncher(print, log_dir=Path({str(tmp_path)!r}), module="stubborn",
                           environ=os.environ | {{"PYTHONPATH": {str(tmp_path)!r}}})
-    print((await local.start([WorkerSpec(0, b"x")]))[0], flush=True)
+    print((await local.start(0, [WorkerSpec(0, b"x")]))[0], flush=True)
     await asyncio.Event().wait()
 asyncio.run(main())
 """

@@ -77,7 +77,7 @@ def test_a_dead_cluster_is_stale_and_its_name_can_be_taken(runtime: Path) -> Non
     runtime_dir.publish(runtime_dir.msgspec.structs.replace(record, **DEAD))
     claim.release()
     assert [r.name for r in runtime_dir.stale()] == ["t-a"]
-    with pytest.raises(NotRunning, match="'t-a' is stale: its head .* clean up with `polypath down --name t-a`"):
+    with pytest.raises(NotRunning, match=r"'t-a' is stale: its head .* clean up with `polypath down --name t-a`"):
         runtime_dir.find()
     again = runtime_dir.claim("t-a")
     assert [entry.name for entry in (runtime / "t-a").iterdir()] == ["lock"]
@@ -96,7 +96,7 @@ def test_a_reused_pid_is_not_the_head() -> None:
 def test_a_damaged_record_is_told(runtime: Path) -> None:
     claim = runtime_dir.claim("t-a")
     (runtime / "t-a" / "cluster.json").write_text("{")
-    with pytest.raises(runtime_dir.DamagedRecord, match="is damaged .*: remove it with"):
+    with pytest.raises(runtime_dir.DamagedRecord, match=r"is damaged .*: remove it with"):
         runtime_dir.find("t-a")
     claim.release()
     runtime_dir.remove_stale("t-a")
@@ -104,7 +104,7 @@ def test_a_damaged_record_is_told(runtime: Path) -> None:
 
 def test_a_folder_that_others_may_enter_is_refused(runtime: Path) -> None:
     runtime.mkdir(mode=0o755)
-    with pytest.raises(ClusterError, match="Other users may enter .* `chmod 700"):
+    with pytest.raises(ClusterError, match=r"Other users may enter .* `chmod 700"):
         runtime_dir.claim("t-a")
 
 

@@ -11,7 +11,6 @@ import math
 import re
 from typing import Any, cast, final
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +20,7 @@ from polypath.worker.config import WorkerConfig
 from polypath.worker.executors import stablehlo
 from polypath.worker.executors.base import Executor, Program, Source, whole_of
 from polypath.worker.failures import DELETED, FailedValue
+from polypath.worker.host import numpy_dtype
 from polypath.worker.store import Place, Shard, ShardType, Value
 
 _TILED = re.compile(r"\{devices=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?( last_tile_dim_replicate)?\}")
@@ -91,11 +91,8 @@ class NullExecutor(Executor):
 
     def fetch(self, shard: Shard) -> npt.NDArray[Any]:
         self.wait(shard)
-        data: npt.NDArray[Any] | None = shard.data
-        if data is not None:
-            return data
-        dtype, shape = shard.kind
-        return np.zeros(shape, np.dtype(getattr(ml_dtypes, dtype, dtype)))
+        array = cast(_Array, shard)
+        return np.zeros(array.kind[1], numpy_dtype(array.kind[0])) if array.data is None else array.data
 
     def copy(self, shard: Shard, device: DeviceId, memory_kind: str) -> Shard:
         self.wait(shard)
