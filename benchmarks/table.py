@@ -62,7 +62,8 @@ def _cells(metric: str, measured: Rounds, polypath: dict[str, float]) -> tuple[s
         return "—", ""
     median = statistics.median(figures)
     ratio = _ratio(median / polypath[metric]) if metric in polypath else ""
-    return f"{_figure(median)}\n[dim]{_figure(min(figures))}–{_figure(max(figures))}", ratio
+    spread = f"\n[dim]{_figure(min(figures))}–{_figure(max(figures))}" if len(figures) > 1 else ""
+    return _figure(median) + spread, ratio
 
 
 def _figure(value: float) -> str:
@@ -75,10 +76,10 @@ def _ratio(value: float) -> str:
 
 
 def _caption(rounds: int, effort: Effort) -> str:
+    how = f"Medians of {rounds} rounds, in turns; dim: min–max." if rounds > 1 else "One round."
     return "\n".join(
         (
-            f"Medians of {rounds} round{'s' * (rounds != 1)}, each in new processes, in turns; dim: min–max. "
-            "×: divided by Polypath's on the same devices.",
+            f"{how} Each in new processes. ×: divided by Polypath's on the same devices.",
             "add: a jitted int32 scalar + 1. psum: a jitted shard_map that psums one float32 per device. CPU devices.",
             f"blocked: median of {effort.calls:,} calls, each awaited. calls/s: {effort.burst:,} calls, each on the "
             "result before, awaited at the end;",

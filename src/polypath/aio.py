@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
+
 class TaskSet:
     """Tasks of one owner, who is told of each that fails: nobody else may be waiting for it."""
 

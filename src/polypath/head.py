@@ -82,7 +82,7 @@ class Head:
         self._frontend = Frontend(
             self.handle, self._view, shared=Path(config.shared_dir), control=Control(self.status, self._asked_to_end)
         )
-        self._effects: dict[type, Callable[[Any], None]] = {
+        self._effects: dict[type, Callable[[Any], object]] = {
             events.Send: self._send,
             events.Reply: self._frontend.deliver,
             events.Share: _share,

@@ -142,6 +142,8 @@ class Island:
     id: IslandId
     hosts: tuple[HostId, ...]
     formations: int = 1
+    loss: Failure | None = None
+    """What became of the host that was lost last."""
 
 
 Requests = dict[RequestId, Pending]

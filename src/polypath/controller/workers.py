@@ -88,11 +88,7 @@ class Workers:
         if host.state is not HostState.LEAVING:
             return
         host.snapshot = f"{core.snapshot_folder}/{host.id}"
-        failure = Failure(
-            Code.DATA_LOSS,
-            f"Host {host.id} of island {host.island} had to be started again, because a host beside it was lost, "
-            "before this was computed; compute it again.",
-        )
+        failure = self._island_failure(host)
         kept, programs = set(report.values), set(report.executables)
         older = [v for v in list(core.values.values()) if v.id < host.left_at and host.id in v.hosts]
         core.fail([v for v in older if v.id not in kept], failure, without=host.id)
@@ -142,8 +138,9 @@ class Workers:
         failure = Failure(
             Code.DATA_LOSS,
             f"Host {host.id} of island {host.island} was lost ({cause}), and with it the values and programs "
-            "on its devices; put the data there again and compile anew once the host is back.",
+            "that needed its devices; put the data there again and compile anew, which waits until the host is back.",
         )
+        core.islands[host.island].loss = failure
         core.fail([v for v in list(core.values.values()) if host.id in v.hosts], failure, without=host.id)
         for executable in list(core.executables.values()):
             if host.id not in executable.hosts or executable.failure is not None:
@@ -169,6 +166,13 @@ class Workers:
         host.state = state
 
     # --- Answers ------------------------------------------------------------------------------
+
+    def _island_failure(self, host: Host) -> Failure:
+        """For what a worker that had to leave could not bring to its end."""
+        return self._core.islands[host.island].loss or Failure(
+            Code.ABORTED,
+            f"Host {host.id} of island {host.island} had to be started again before this was computed; do it again.",
+        )
 
     def ready(self, report: messages.Ready) -> None:
         self._answer(report.request, report.host, report.failure)
@@ -198,6 +202,8 @@ class Workers:
         pending.waiting.discard(host)
         if isinstance(result, Failure):
             del core.pending[number]
+            if result.code is Code.ABORTED and core.hosts[host].state is HostState.LEAVING:
+                result = self._island_failure(core.hosts[host])
             core.reply_to(pending.session, pending.op, result if pending.fallback is None else pending.fallback)
         elif not pending.waiting:
             del core.pending[number]

@@ -187,9 +187,7 @@ class PeerChannel:
             self._reader.join()
 
 
-def _listen(
-    context: zmq.Context[zmq.Socket[bytes]], link: WorkerLink, name: str
-) -> tuple[zmq.Socket[bytes], str]:
+def _listen(context: zmq.Context[zmq.Socket[bytes]], link: WorkerLink, name: str) -> tuple[zmq.Socket[bytes], str]:
     socket = context.socket(zmq.PULL)
     socket.set_hwm(0)
     secure_server(socket, link.keys, name)

@@ -10,6 +10,7 @@ JAX by way of `polypath.worker.jaxlib`: the one exception to that file's rule.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Any
@@ -31,9 +32,7 @@ def main() -> None:
     """Serve until standard input ends."""
     die_with_parent()
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=RendezvousConfig)
-    from jaxlib import _jax  # pyright: ignore[reportMissingTypeStubs, reportPrivateUsage]
-
-    jax: Any = _jax
+    jax: Any = importlib.import_module("jaxlib._jax")
     service = jax.get_distributed_runtime_service(
         config.address,
         config.nodes,

@@ -23,8 +23,9 @@ from polypath.types import Code, ExecutableId, Failure, ValueId
 from polypath.worker import host, protos, snapshot
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors.base import Executor, Program, Source
-from polypath.worker.failures import DELETED, WorkerFailure, failure_of
+from polypath.worker.failures import WorkerFailure, failure_of
 from polypath.worker.peers import PeerLink, PeerPost
+from polypath.worker.questions import Questions, pieces
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.transfers import Transfers
 from polypath.worker.waits import Pending, Waits
@@ -62,9 +63,8 @@ class Worker:
         self._post = PeerPost(channel.peers)
         self._transfers = Transfers(executor, self._store, self._post, waits)
         self._local = {device.id for device in executor.devices}
-        self._outbox = host.Outbox(config.shared_dir)
+        self._questions = Questions(config, channel.send, executor, self._store, self._programs)
         self._compilers = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
-        self._answers = ThreadPoolExecutor(32, "answer")
         self._lock = threading.Lock()
         self._handlers: dict[type[m.Command], Callable[[Any], None]] = {
             m.Execute: self._execute,
@@ -77,11 +77,7 @@ class Worker:
             m.Forget: lambda command: self._store.forget(command.values),
             m.Compile: self._compile,
             m.Unload: self._unload,
-            m.Fetch: self._fetch,
-            m.Await: self._await,
-            m.CostAnalysis: self._cost_analysis,
-            m.ProgramText: self._program_text,
-            m.DefaultLayout: self._default_layout,
+            **self._questions.handlers(),
             m.Peers: lambda command: self._post.connect(command.peers),
         }
 
@@ -154,7 +150,7 @@ class Worker:
                 value = self._store.get(name)
             except WorkerFailure:
                 continue  # What failed or is gone has no buffers.
-            for piece in _pieces(value):
+            for piece in pieces(value):
                 if not isinstance(piece, bytes | Pending):
                     self._executor.delete(piece)
             self._store.mark_deleted(name)
@@ -210,117 +206,6 @@ class Worker:
             self._sources.pop(command.executable, None)
             self._programs.pop(command.executable, None)
 
-    # --- Questions
-
-    def _fetch(self, command: m.Fetch) -> None:
-        try:
-            shard = self._store.get(command.value).peek(command.device)
-            if not isinstance(shard, bytes | Pending):
-                if self._executor.is_deleted(shard):
-                    raise WorkerFailure(DELETED.code, DELETED.message)
-                if not self._is_cheap(shard):
-                    # Later commands may donate or delete it before the thread gets to it.
-                    shard = self._executor.hold(shard)
-                    self._answers.submit(self._send_fetched, command, shard)
-                    return
-            elif isinstance(shard, Pending):
-                self._answers.submit(self._send_fetched, command, shard)
-                return
-        except Exception as error:
-            self._channel.send(m.Fetched(self._host, command.request, failure_of(error)))
-            return
-        self._send_fetched(command, shard)
-
-    def _is_cheap(self, shard: Shard) -> bool:
-        return self._executor.is_ready(shard) and shard_bytes(self._executor, shard) <= host.INLINE_BYTES
-
-    def _send_fetched(self, command: m.Fetch, shard: Shard | Pending) -> None:
-        try:
-            if isinstance(shard, Pending):
-                shard = shard.wait()
-            if isinstance(shard, bytes):
-                result = self._outbox.pack(shard)
-            else:
-                result = self._outbox.pack(host.strided(self._executor.fetch(shard), command.strides))
-        except Exception as error:
-            result = failure_of(error)
-        self._channel.send(m.Fetched(self._host, command.request, result))
-
-    def _await(self, command: m.Await) -> None:
-        try:
-            pieces = [piece for name in command.values for piece in _pieces(self._store.get(name))]
-            if any(not isinstance(p, bytes | Pending) and self._executor.is_deleted(p) for p in pieces):
-                raise WorkerFailure(DELETED.code, DELETED.message)
-        except WorkerFailure as error:
-            self._channel.send(m.Ready(self._host, command.request, error.failure))
-            return
-        if all(self._is_ready(piece) for piece in pieces):
-            self._send_ready(command.request, pieces)
-        else:
-            self._answers.submit(self._send_ready, command.request, pieces)
-
-    def _is_ready(self, piece: Shard | Pending) -> bool:
-        if isinstance(piece, Pending):
-            return piece.done
-        return isinstance(piece, bytes) or self._executor.is_ready(piece)
-
-    def _send_ready(self, request: int, pieces: list[Shard | Pending]) -> None:
-        failure = None
-        for piece in pieces:
-            try:
-                self._wait(piece)
-            except Exception as error:
-                failure = failure_of(error)
-                break
-        self._channel.send(m.Ready(self._host, request, failure))
-
-    def _wait(self, piece: Shard | Pending) -> None:
-        if isinstance(piece, Pending):
-            piece = piece.wait()
-        if isinstance(piece, bytes):
-            return
-        try:
-            self._executor.wait(piece)
-        except Exception:
-            # Donated or deleted since it was asked about: nobody can see it fail any more.
-            if not self._executor.is_deleted(piece):
-                raise
-
-    def _answering(self, request: int, answer: Callable[[], bytes]) -> None:
-        try:
-            result = m.Inline(answer())
-        except Exception as error:
-            result = failure_of(error)
-        self._channel.send(m.Answered(self._host, request, result))
-
-    def _program(self, name: ExecutableId) -> Program:
-        if name not in self._programs:
-            raise WorkerFailure(Code.NOT_FOUND, f"Executable {name} is not on this worker.")
-        return self._programs[name]
-
-    def _cost_analysis(self, command: m.CostAnalysis) -> None:
-        def answer() -> bytes:
-            return msgspec.msgpack.encode(self._executor.cost_analysis(self._program(command.executable)))
-
-        self._answers.submit(self._answering, command.request, answer)
-
-    def _program_text(self, command: m.ProgramText) -> None:
-        def answer() -> bytes:
-            return self._executor.text(self._program(command.executable)).encode()
-
-        self._answers.submit(self._answering, command.request, answer)
-
-    def _default_layout(self, command: m.DefaultLayout) -> None:
-        def answer() -> bytes:
-            try:
-                return self._executor.default_layout(command.dtype, command.shape, command.device, command.memory_kind)
-            except Exception as error:
-                # A client cannot live with an error here; row-major is what every platform has.
-                _log.info("No default layout for %s%s: %s", command.dtype, command.shape, error)
-                return protos.layout(tuple(reversed(range(len(command.shape)))))
-
-        self._answering(command.request, answer)
-
     # --- Beginning and end
 
     def _join(self) -> None:
@@ -346,45 +231,14 @@ class Worker:
         )
 
     def _leave(self, command: m.Snapshot) -> None:
-        done = threading.Event()
-        values = list(self._store.items())
-
-        def follow() -> None:
-            for _, value in values:
-                for piece in () if isinstance(value, Failure) else _pieces(value):
-                    try:
-                        self._wait(piece)
-                    except Exception as error:
-                        _log.debug("A value of the snapshot failed: %s", error)
-            done.set()
-            self._waits.notify()
-
-        threading.Thread(target=follow, name="snapshot", daemon=True).start()
-        self._waits.wait_at_most(command.patience, done.is_set)
-        ready = [
-            (name, value)
-            for name, value in values
-            if isinstance(value, Failure) or all(map(self._is_ready, _pieces(value)))
-        ]
         with self._lock:
             sources = {name: self._sources[name] for name in self._programs}
         try:
-            written = snapshot.save(Path(command.path), ready, sources, self._executor)
+            written = snapshot.save(
+                Path(command.path), list(self._store.items()), sources, self._executor, self._waits, command.patience
+            )
         except OSError as error:
             _log.warning("The snapshot %s cannot be written (%s): its values are lost.", command.path, error)
             written, sources = (), {}
+        self._questions.close()
         self._channel.send(m.Left(self._host, written, tuple(sources)))
-
-
-def _pieces(value: Value) -> list[Shard | Pending]:
-    """What a value's memory consists of: its whole, or its shards."""
-    return [value.whole] if value.whole is not None else list(value.shards.values())
-
-
-def shard_bytes(executor: Executor, shard: Shard) -> int:
-    """The size of a shard on the host."""
-    dtype, shape = executor.shard_type(shard)
-    size = host.numpy_dtype(dtype).itemsize
-    for each in shape:
-        size *= each
-    return size

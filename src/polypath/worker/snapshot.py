@@ -1,20 +1,30 @@
 """A worker's state in a folder: every computed value's shards, every failure, every program.
 
-`data` holds the bytes, `index` says what they are and is written last, so that a folder with
-an index is whole. Programs are kept as what they were compiled from.
+A file per value holds its bytes, `index` says what they are and is written last, so that a
+folder with an index is whole. Programs are kept as what they were compiled from.
+
+A value that is not computed in time is left out. Each is read on a thread of its own, because
+on CPU also an array that says it is ready can hang in being read, where a program on its
+device hangs on a lost host.
 """
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from polypath.types import DeviceId, ExecutableId, Failure, ValueId
 from polypath.worker.executors.base import Executor, Source
+from polypath.worker.failures import failure_of
 from polypath.worker.host import numpy_dtype
 from polypath.worker.store import Shard, Store, Value
+from polypath.worker.waits import Waits
+
+_READERS: Final = 32
 
 
 class _Shard(msgspec.Struct, frozen=True, array_like=True):
@@ -33,46 +43,83 @@ class _Index(msgspec.Struct, frozen=True, array_like=True):
     programs: dict[ExecutableId, Source]
 
 
+class _Saving:
+    """Values on their way to files, by several threads that take one after another."""
+
+    def __init__(self, folder: Path, executor: Executor, values: list[tuple[ValueId, Value]], waits: Waits) -> None:
+        self._folder = folder
+        self._executor = executor
+        self._todo = list(reversed(values))
+        self._waits = waits
+        self.expected = len(values)
+        self.written: dict[ValueId, tuple[_Shard, ...]] = {}
+        self.failures: dict[ValueId, Failure] = {}
+
+    @property
+    def finished(self) -> int:
+        return len(self.written) + len(self.failures)
+
+    @property
+    def done(self) -> bool:
+        return self.finished == self.expected
+
+    def work(self) -> None:
+        """One thread's life. It may end in the middle of a value that hangs."""
+        while self._todo:
+            try:
+                name, value = self._todo.pop()
+            except IndexError:
+                return
+            try:
+                self.written[name] = self._write(self._folder / str(name), value)
+            except Exception as error:
+                self.failures[name] = failure_of(error)
+            self._waits.notify()
+
+    def _write(self, path: Path, value: Value) -> tuple[_Shard, ...]:
+        shards: list[_Shard] = []
+        with path.open("xb") as file:
+            for device in list(value.shards):
+                shard = value.shard(device)
+                at = file.tell()
+                if isinstance(shard, bytes):
+                    file.write(shard)
+                    shards.append(_Shard(device, None, (), "", at, len(shard)))
+                    continue
+                kind = self._executor.memory_kind(shard)
+                array = np.ascontiguousarray(self._executor.fetch(shard)).reshape(self._executor.shard_type(shard)[1])
+                file.write(array.reshape(-1).view(np.uint8).data)
+                shards.append(_Shard(device, str(array.dtype), array.shape, kind, at, array.nbytes))
+        return tuple(shards)
+
+
 def save(
-    folder: Path, values: list[tuple[ValueId, Value | Failure]], sources: dict[ExecutableId, Source], executor: Executor
+    folder: Path,
+    values: list[tuple[ValueId, Value | Failure]],
+    sources: dict[ExecutableId, Source],
+    executor: Executor,
+    waits: Waits,
+    patience: float,
 ) -> tuple[ValueId, ...]:
-    """Write `values`, all of them computed, and return which were written.
+    """Write `values` and return which were: ends once none was finished for `patience` seconds.
 
     A value that went wrong becomes its failure.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    from polypath.worker.failures import failure_of
-
     folder.mkdir(parents=True, mode=0o700)
-    index = _Index({}, {}, sources)
-    with (folder / "data").open("xb") as file:
-        for name, value in values:
-            if isinstance(value, Failure):
-                index.failures[name] = value
-                continue
-            shards: list[_Shard] = []
-            try:
-                for device in list(value.shards):
-                    shard = value.shard(device)
-                    kind = "" if isinstance(shard, bytes) else executor.memory_kind(shard)
-                    at = file.tell()
-                    if isinstance(shard, bytes):
-                        file.write(shard)
-                        shards.append(_Shard(device, None, (), "", at, len(shard)))
-                        continue
-                    array = np.ascontiguousarray(executor.fetch(shard)).reshape(executor.shard_type(shard)[1])
-                    file.write(array.reshape(-1).view(np.uint8).data)
-                    shards.append(_Shard(device, str(array.dtype), array.shape, kind, at, array.nbytes))
-            except OSError:
-                raise
-            except Exception as error:
-                index.failures[name] = failure_of(error)
-                continue
-            index.values[name] = tuple(shards)
-    (folder / "index").write_bytes(msgspec.msgpack.encode(index))
-    return (*index.values, *index.failures)
+    saving = _Saving(folder, executor, [(name, v) for name, v in values if not isinstance(v, Failure)], waits)
+    failures = {name: value for name, value in values if isinstance(value, Failure)}
+    for _ in range(min(_READERS, saving.expected)):
+        threading.Thread(target=saving.work, name="snapshot", daemon=True).start()
+    finished = -1
+    while not saving.done and saving.finished > finished:
+        finished = saving.finished
+        waits.wait_at_most(patience, lambda: saving.done)
+    written, failed = dict(saving.written), {**failures, **saving.failures}
+    (folder / "index").write_bytes(msgspec.msgpack.encode(_Index(written, failed, sources)))
+    return (*written, *failed)
 
 
 def load(folder: Path, store: Store, executor: Executor) -> dict[ExecutableId, Source]:
@@ -82,18 +129,17 @@ def load(folder: Path, store: Store, executor: Executor) -> dict[ExecutableId, S
         OSError, msgspec.DecodeError: the folder holds no whole snapshot.
     """
     index = msgspec.msgpack.decode((folder / "index").read_bytes(), type=_Index)
-    with (folder / "data").open("rb") as file:
-        for name, shards in index.values.items():
-            loaded: dict[DeviceId, Shard] = {}
-            for shard in shards:
-                file.seek(shard.offset)
-                data = file.read(shard.size)
-                if shard.dtype is None:
-                    loaded[shard.device] = data
-                    continue
-                array = np.frombuffer(data, numpy_dtype(shard.dtype)).reshape(shard.shape)
-                loaded[shard.device] = executor.put(array, shard.device, shard.memory_kind, None)
-            store.set(name, Value(loaded))
+    for name, shards in index.values.items():
+        data = (folder / str(name)).read_bytes()
+        loaded: dict[DeviceId, Shard] = {}
+        for shard in shards:
+            part = data[shard.offset : shard.offset + shard.size]
+            if shard.dtype is None:
+                loaded[shard.device] = part
+                continue
+            array = np.frombuffer(part, numpy_dtype(shard.dtype)).reshape(shard.shape)
+            loaded[shard.device] = executor.put(array, shard.device, shard.memory_kind, None)
+        store.set(name, Value(loaded))
     for name, failure in index.failures.items():
         store.set(name, failure)
     return index.programs

@@ -119,32 +119,38 @@ def case_view() -> Any:
     return [jnp.asarray(noise(4, 8)).view(jnp.int32), put(noise(4, 8), "x").view(jnp.uint8)]
 
 
-def case_layouts_of_host_memory() -> Any:
+def case_strided_host_memory() -> Any:
     x = ramp(6, 8, 4)
-    odd = {
+    views = {
         "transposed": x.T,
         "swapped": x.swapaxes(0, 1),
         "strided": x[::2, ::4, 1::2],
-        "reversed": x[::-1, :, ::-1],
-        "broadcast": np.broadcast_to(x[:1, :, :1], (6, 8, 4)),
         "fortran": np.asfortranarray(x),
         "offset": x[1:5, 3:, 2],
         "read_only": np.frombuffer(x.tobytes(), np.float32).reshape(6, 8, 4),
     }
-    return {name: [jax.device_put(v), put(v)] for name, v in odd.items()}
+    return {name: [jax.device_put(v), put(v)] for name, v in views.items()}
 
 
-def case_split_of_odd_host_memory() -> Any:
-    x = ramp(8, 8, 4)
-    views = [x.T, x[::-1], x[:, ::-2], np.broadcast_to(x[:1], x.shape)]
-    return [[put(v, "x", "y"), put(v, None, "y"), put(v, None, None, None)] for v in views]
+def case_split_of_strided_host_memory() -> Any:
+    x = ramp(8, 8, 8)
+    return [[put(v, "x", "y"), put(v, None, "y"), put(v)] for v in (x.T, x[:, :, 3:5], x[:, ::2].swapaxes(0, 2))]
 
 
-def case_odd_host_memory_of_small_types() -> Any:
+def case_strided_host_memory_of_small_types() -> Any:
     x = ramp(8, 8, dtype=np.int32) % 2
-    return [
-        put(x.astype(dtype_of(n)).T[::-1], "y", "x") for n in ("int4", "uint2", "float8_e4m3fn", "bool", "bfloat16")
-    ]
+    return [put(x.astype(dtype_of(n)).T[2:6], "x", "y") for n in ("int4", "uint2", "float8_e4m3fn", "bool", "bfloat16")]
+
+
+def case_reversed_host_memory() -> Any:
+    x = ramp(8, 8, 4)
+    return [[jax.device_put(v), put(v, "x", "y"), put(v)] for v in (x[::-1], x[:, ::-2], x.T[:, ::-1])]
+
+
+def case_broadcast_host_memory() -> Any:
+    x = ramp(8, 8, 4)
+    views = [np.broadcast_to(x[:1], x.shape), np.broadcast_to(x[:, :, :1], x.shape)]
+    return [[jax.device_put(v), put(v, "x", "y"), put(v)] for v in views]
 
 
 def case_partly_replicated() -> Any:

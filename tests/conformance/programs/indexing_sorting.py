@@ -38,7 +38,7 @@ def case_top_k() -> Any:
 def case_unique_and_sets() -> Any:
     x = put(ramp(32, dtype=np.int32) % 5, "x")
     return [
-        jnp.unique(x), jnp.unique(x, return_counts=True), jnp.bincount(x, length=6), jnp.isin(x, jnp.array([1, 3])),
+        jnp.unique(x, return_counts=True), jnp.bincount(x, length=6), jnp.isin(x, jnp.array([1, 3])),
         jnp.searchsorted(jnp.sort(x), jnp.array([0, 2, 9])), jnp.histogram(x, bins=4), jnp.nonzero(x > 3),
         jnp.unique(x, size=8, fill_value=-1),
     ]  # fmt: skip

@@ -43,7 +43,9 @@ def test_boxes_agree_with_jax() -> None:
     assert len(cases) > 50
     for proto, devices, expected in cases:
         sharding = Sharding(tuple(devices), "", bytes.fromhex(proto))
-        found = [[[s, s + n] for s, n in zip(box.start, box.shape, strict=True)] for box in shard_boxes(sharding, (16, 24))]
+        found = [
+            [[s, s + n] for s, n in zip(box.start, box.shape, strict=True)] for box in shard_boxes(sharding, (16, 24))
+        ]
         assert found == expected, proto
 
 

@@ -1,0 +1,207 @@
+"""Answers to what the controller asks: bytes of a shard, readiness, facts about a program.
+
+Owns the threads that wait, so that the apply loop does not, and the list of what is not
+answered yet: a worker that is to leave answers everything first.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import msgspec
+
+from polypath import messages as m
+from polypath.types import Code, ExecutableId, Failure, RequestId
+from polypath.worker import host, protos
+from polypath.worker.config import WorkerConfig
+from polypath.worker.executors.base import Executor, Program
+from polypath.worker.failures import DELETED, WorkerFailure, failure_of
+from polypath.worker.store import Shard, Store, Value
+from polypath.worker.waits import Pending
+
+_log = logging.getLogger(__name__)
+
+_THREADS: Final = 128
+"""Answers that may wait at the same time."""
+
+_LEFT: Final = Failure(
+    Code.ABORTED,
+    "The worker had to be started again, because a host beside it was lost, before it could answer; ask again.",
+)
+
+Question = m.Fetch | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout
+
+
+class Questions:
+    """One worker's answers."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        send: Callable[[m.Report], None],
+        executor: Executor,
+        store: Store,
+        programs: dict[ExecutableId, Program],
+    ) -> None:
+        self._host = config.host
+        self._send = send
+        self._executor = executor
+        self._store = store
+        self._programs = programs
+        self._outbox = host.Outbox(config.shared_dir)
+        self._threads = ThreadPoolExecutor(_THREADS, "answer")
+        self._lock = threading.Lock()
+        self._open: dict[RequestId, Question] = {}
+
+    def handlers(self) -> dict[type[m.Command], Callable[[Any], None]]:
+        return {
+            m.Fetch: self._fetch,
+            m.Await: self._await,
+            m.CostAnalysis: self._cost_analysis,
+            m.ProgramText: self._program_text,
+            m.DefaultLayout: self._default_layout,
+        }
+
+    def close(self) -> None:
+        """Answer what is still open by a failure; later answers to it are dropped."""
+        with self._lock:
+            left, self._open = self._open, {}
+        for question in left.values():
+            self._send(self._report(question, _LEFT))
+
+    # --- Beside the apply loop ----------------------------------------------------------------
+
+    def _later(self, question: Question, answer: Callable[[], Any]) -> None:
+        """Answer from a thread of its own."""
+        with self._lock:
+            self._open[question.request] = question
+        self._threads.submit(self._answer_later, question, answer)
+
+    def _answer_later(self, question: Question, answer: Callable[[], Any]) -> None:
+        report = self._report(question, _outcome(answer))
+        with self._lock:
+            still_open = self._open.pop(question.request, None) is not None
+        if still_open:
+            self._send(report)
+
+    def _now(self, question: Question, answer: Callable[[], Any]) -> None:
+        self._send(self._report(question, _outcome(answer)))
+
+    def _report(self, question: Question, outcome: Any) -> m.Report:
+        match question:
+            case m.Await(request=request):
+                return m.Ready(self._host, request, outcome)
+            case m.Fetch(request=request):
+                return m.Fetched(self._host, request, outcome)
+            case _:
+                return m.Answered(self._host, question.request, outcome)
+
+    # --- Values -------------------------------------------------------------------------------
+
+    def _fetch(self, question: m.Fetch) -> None:
+        try:
+            shard = self._store.get(question.value).peek(question.device)
+            if not isinstance(shard, bytes | Pending):
+                if self._executor.is_deleted(shard):
+                    raise WorkerFailure(DELETED.code, DELETED.message)
+                if not self._is_cheap(shard):
+                    # Later commands may donate or delete it before the thread gets to it.
+                    shard = self._executor.hold(shard)
+                    self._later(question, lambda: self._read(shard, question))
+                    return
+            elif isinstance(shard, Pending):
+                self._later(question, lambda: self._read(shard, question))
+                return
+        except Exception as error:
+            self._send(self._report(question, failure_of(error)))
+            return
+        self._now(question, lambda: self._read(shard, question))
+
+    def _is_cheap(self, shard: Shard) -> bool:
+        if not self._executor.is_ready(shard):
+            return False
+        dtype, shape = self._executor.shard_type(shard)
+        return host.numpy_dtype(dtype).itemsize * math.prod(shape) <= host.INLINE_BYTES
+
+    def _read(self, shard: Shard | Pending, question: m.Fetch) -> m.Inline | m.Shared:
+        if isinstance(shard, Pending):
+            shard = shard.wait()
+        if isinstance(shard, bytes):
+            return self._outbox.pack(shard)
+        return self._outbox.pack(host.strided(self._executor.fetch(shard), question.strides))
+
+    def _await(self, question: m.Await) -> None:
+        try:
+            # The same question went to every worker: some of the values have no part here.
+            here = [name for name in question.values if name in self._store]
+            parts = [part for name in here for part in pieces(self._store.get(name))]
+            if any(not isinstance(p, bytes | Pending) and self._executor.is_deleted(p) for p in parts):
+                raise WorkerFailure(DELETED.code, DELETED.message)
+        except WorkerFailure as error:
+            self._send(self._report(question, error.failure))
+            return
+        answer = self._now if all(self._is_ready(part) for part in parts) else self._later
+        answer(question, lambda: self._wait_all(parts))
+
+    def _is_ready(self, piece: Shard | Pending) -> bool:
+        if isinstance(piece, Pending):
+            return piece.done
+        return isinstance(piece, bytes) or self._executor.is_ready(piece)
+
+    def _wait_all(self, parts: list[Shard | Pending]) -> None:
+        for part in parts:
+            shard = part.wait() if isinstance(part, Pending) else part
+            if isinstance(shard, bytes):
+                continue
+            try:
+                self._executor.wait(shard)
+            except Exception:
+                # Donated or deleted since it was asked about: nobody can see it fail any more.
+                if not self._executor.is_deleted(shard):
+                    raise
+
+    # --- Programs -----------------------------------------------------------------------------
+
+    def _program(self, name: ExecutableId) -> Program:
+        if name not in self._programs:
+            raise WorkerFailure(Code.NOT_FOUND, f"Executable {name} is not on this worker.")
+        return self._programs[name]
+
+    def _cost_analysis(self, question: m.CostAnalysis) -> None:
+        def answer() -> m.Inline:
+            costs = self._executor.cost_analysis(self._program(question.executable))
+            return m.Inline(msgspec.msgpack.encode(costs))
+
+        self._later(question, answer)
+
+    def _program_text(self, question: m.ProgramText) -> None:
+        self._later(question, lambda: m.Inline(self._executor.text(self._program(question.executable)).encode()))
+
+    def _default_layout(self, question: m.DefaultLayout) -> None:
+        def answer() -> m.Inline:
+            q = question
+            try:
+                return m.Inline(self._executor.default_layout(q.dtype, q.shape, q.device, q.memory_kind))
+            except Exception as error:
+                # A client cannot live with an error here; row-major is what every platform has.
+                _log.info("No default layout for %s%s: %s", q.dtype, q.shape, error)
+                return m.Inline(protos.layout(tuple(reversed(range(len(q.shape))))))
+
+        self._now(question, answer)
+
+
+def pieces(value: Value) -> list[Shard | Pending]:
+    """What a value's memory consists of: its whole, or its shards."""
+    return [value.whole] if value.whole is not None else list(value.shards.values())
+
+
+def _outcome(answer: Callable[[], Any]) -> Any:
+    try:
+        return answer()
+    except Exception as error:
+        return failure_of(error)
