@@ -149,10 +149,10 @@ def train_step(optimizer: optax.GradientTransformation, state: State, text: jax.
 
 @jax.jit
 def generate(params: Params, window: jax.Array, keys: jax.Array) -> jax.Array:
-    """One byte per key after each row of `window`, drawn at temperature 0.5."""
+    """One byte per key after each row of `window`, drawn at temperature 0.9."""
 
     def next_byte(window: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        drawn = jax.random.categorical(key, predict(params, window)[:, -1] / 0.5).astype(window.dtype)
+        drawn = jax.random.categorical(key, predict(params, window)[:, -1] / 0.9).astype(window.dtype)
         return jnp.concatenate([window[:, 1:], drawn[:, None]], axis=1), drawn
 
     return jax.lax.scan(next_byte, window, keys)[1].T
@@ -204,10 +204,10 @@ class Trainer:
         self.bar.write(f"step {len(self.losses):4d}  {text}", file=sys.stdout)
 
     def sample(self, seq: int, seed: int) -> str:
-        """Text after each of the prompts."""
+        """Text after each of the prompts, from the weights gathered on one device."""
         prompts = np.stack([np.frombuffer(p.rjust(seq, b"\n")[-seq:], np.uint8) for p in PROMPTS])
         keys = jax.random.split(jax.random.key(seed), SAMPLE_BYTES)
-        drawn = np.asarray(generate(self.state.params, jax.device_put(prompts, self.by_data), keys))
+        drawn = np.asarray(generate(jax.device_put(self.state.params, jax.devices()[0]), prompts, keys))
         texts = [p + d.tobytes() for p, d in zip(PROMPTS, drawn, strict=True)]
         return "\n--------".join(text.decode(errors="replace") for text in texts)
 
@@ -235,7 +235,7 @@ def save_plot(path: Path, trainer: Trainer) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train a small language model on a 2x4 mesh.")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seq", type=int, default=128, help="bytes per window")
     parser.add_argument("--out", type=Path, default=Path("out"))

@@ -249,7 +249,10 @@ class Peer(Struct, frozen=True):
 
 
 class Peers(Command, frozen=True):
-    """The workers that may send shards to each other. Sent when one joins."""
+    """The workers that may send shards to each other, whenever that changes.
+
+    What is for a host that is not among them waits at its sender until it is.
+    """
 
     peers: tuple[Peer, ...]
 

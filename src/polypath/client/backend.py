@@ -32,7 +32,7 @@ from polypath.client.watch import HeadWatch
 from polypath.errors import NotRunning, UnsupportedVersion
 from polypath.launch.runtime_dir import ClusterRecord
 
-OLDEST: Final = (0, 9)
+OLDEST: Final = (0, 10)
 NEWEST: Final = (0, 12)
 """The versions of JAX, without their last number, that this was checked with."""
 

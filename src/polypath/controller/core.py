@@ -28,7 +28,7 @@ from polypath.controller.state import (
     Session,
     Value,
 )
-from polypath.messages import Command, Forget, Unload
+from polypath.messages import Command, Forget, Peer, Unload
 from polypath.types import (
     SERVER_HANDLES,
     ArraySpec,
@@ -72,6 +72,8 @@ class Core:
         }
         self.devices: dict[DeviceId, Device] = {}
         self.platform: Platform | None = None
+        self.peers: tuple[Peer, ...] = ()
+        """The workers that were told last that they may send shards to each other."""
         self.sessions: dict[SessionId, Session] = {}
         self.values: dict[ValueId, Value] = {}
         self.executables: dict[ExecutableId, Executable] = {}

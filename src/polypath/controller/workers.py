@@ -59,8 +59,7 @@ class Workers:
         host.pid, host.devices, host.peer, host.losses = report.pid, report.devices, report.peer, 0
         core.platform = core.platform or report.platform
         core.devices.update((device.id, device) for device in report.devices)
-        peers = [(h.id, h.peer) for h in core.hosts.values() if h.state is HostState.UP and h.peer is not None]
-        core.send([host_id for host_id, _ in peers], messages.Peers(tuple(peer for _, peer in peers)))
+        self._tell_peers()
         held, host.held = host.held, []
         for command in held:
             core.send((host.id,), command)
@@ -77,6 +76,7 @@ class Workers:
             host.losses += 1
         self._move(host, HostState.AWAY)
         host.peer = None
+        self._tell_peers()
         if host.losses >= MAX_LOSSES:
             self._give_up(island, event.cause)
         else:
@@ -108,7 +108,9 @@ class Workers:
                 path = f"{core.snapshot_folder}/{host.id}"
                 core.send((host.id,), messages.Snapshot(path, SNAPSHOT_PATIENCE))
                 host.left_at = next(core.ids)
+                host.peer = None
                 self._move(host, HostState.LEAVING)
+        self._tell_peers()
         starting = [host for host in hosts if host.state is HostState.STARTING]
         if starting or any(host.state is not HostState.AWAY for host in hosts):
             # A worker that is still forming the old group would wait for the lost one for ever.
@@ -159,6 +161,14 @@ class Workers:
             if host.id in pending.waiting:
                 self._answer(number, host.id, failure)
         host.held.clear()
+
+    def _tell_peers(self) -> None:
+        """Who may send shards to whom now; what is for another host waits at its sender until it is back."""
+        core = self._core
+        peers = {h.id: h.peer for h in core.hosts.values() if h.state is HostState.UP and h.peer is not None}
+        if tuple(peers.values()) != core.peers:
+            core.peers = tuple(peers.values())
+            core.send(peers, messages.Peers(core.peers))
 
     def _move(self, host: Host, state: HostState) -> None:
         if state not in TRANSITIONS[host.state]:

@@ -136,6 +136,7 @@ class PeerChannel:
         self._lock = threading.Lock()
         self._peers: dict[HostId, Peer] = {}
         self._sockets: dict[HostId, zmq.Socket[bytes]] = {}
+        self._waiting: dict[HostId, list[tuple[bytes, bytes, bytes | memoryview]]] = {}
         self._incoming, address = _listen(context, link, "shards")
         self._reader: threading.Thread | None = None
         self.me = Peer(link.host, address, link.keys.public.encode(), ())
@@ -154,23 +155,32 @@ class PeerChannel:
             for host in [h for h in self._sockets if named.get(h) != self._peers.get(h)]:
                 self._sockets.pop(host).close(linger=0)
             self._peers = named
+            for host in [h for h in self._waiting if h in named]:
+                for parts in self._waiting.pop(host):
+                    self._socket(host).send_multipart(parts, copy=False)
 
     def is_peer(self, key: bytes) -> bool:
         """Whether a worker of this cluster has that public key."""
         return any(peer.key == key for peer in self._peers.values())
 
     def send(self, host: HostId, tag: str, header: bytes, data: bytes | memoryview) -> None:
-        """Queue a shard for a peer. Never blocks."""
+        """Queue a shard for a peer; one that is not there now gets it once it is. Never blocks."""
+        parts = (tag.encode(), header, data)
         with self._lock:
-            socket = self._sockets.get(host)
-            if socket is None:
-                peer = self._peers[host]
-                socket = self._context.socket(zmq.PUSH)
-                socket.set_hwm(0)
-                secure_client(socket, self._keys, peer.key.decode())
-                socket.connect(peer.address)
-                self._sockets[host] = socket
-            socket.send_multipart((tag.encode(), header, data), copy=False)
+            if host in self._peers:
+                self._socket(host).send_multipart(parts, copy=False)
+            else:
+                self._waiting.setdefault(host, []).append(parts)
+
+    def _socket(self, host: HostId) -> zmq.Socket[bytes]:
+        socket = self._sockets.get(host)
+        if socket is None:
+            peer = self._peers[host]
+            socket = self._sockets[host] = self._context.socket(zmq.PUSH)
+            socket.set_hwm(0)
+            secure_client(socket, self._keys, peer.key.decode())
+            socket.connect(peer.address)
+        return socket
 
     def close(self, linger: int) -> None:
         """End the links; what is queued has `linger` milliseconds to leave."""

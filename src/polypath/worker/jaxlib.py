@@ -67,7 +67,6 @@ _CLIENT_ATTRIBUTES = (
     "stablehlo_minimum_version",
 )
 _DEVICE_ATTRIBUTES = (
-    "slice_index",
     "coords",
     "core_on_chip",
     "num_cores",
@@ -319,7 +318,18 @@ def donated_parameters(loaded: Loaded) -> tuple[int, ...]:
 
 
 def shardings(found: list[Any] | None) -> tuple[bytes, ...] | None:
-    return None if found is None else tuple(each.SerializeToString() for each in found)
+    """Serialized `OpSharding`s in the tiled form.
+
+    A program of jax 0.12 names mesh axes instead. Nobody but the compiler reads that form: the
+    controller cuts by tiles, and the client that sent it aborts when it is given it back.
+    """
+    return None if found is None else tuple(_tiled(each).SerializeToString() for each in found)
+
+
+def _tiled(sharding: Any) -> Any:
+    if sharding.type == _xla.OpSharding.Type.TUPLE:
+        return sharding
+    return _xla.HloSharding.v3_to_v2_sharding(_xla.HloSharding.from_proto(sharding)).to_proto()
 
 
 def memory_stats(loaded: Loaded) -> bytes | None:

@@ -79,7 +79,7 @@ class NullExecutor(Executor):
                 platform="cpu",
                 kind="null",
                 memory_kinds=("device", "pinned_host", "unpinned_host"),
-                attributes={},
+                attributes={"slice_index": config.island},
             )
             for index in range(config.devices or 1)
         )

@@ -128,7 +128,7 @@ class PjrtExecutor(Executor):
                 platform=device.platform,
                 kind=device.device_kind,
                 memory_kinds=jaxlib.memory_kinds(device),
-                attributes=jaxlib.device_attributes(device),
+                attributes=jaxlib.device_attributes(device) | {"slice_index": config.island},
             )
             for index, (id_, device) in enumerate(sorted(self._local.items()))
         )

@@ -1,0 +1,222 @@
+"""Drives the frontend's real sessions over the real controller with requests made of bytes.
+
+Nothing of gRPC and no process: the workers are simulated. `one_input` fails if an exception
+escapes, if a request is not answered exactly once, if a worker is sent what it cannot do, or
+if anything is left once the clients are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from choices import Choices
+from google.protobuf.message import DecodeError
+from wire_requests import DEVICES, Requests
+
+from polypath import messages
+from polypath.controller import events
+from polypath.controller.events import Effect
+from polypath.frontend.host_buffers import HostBuffers, SharedMemory
+from polypath.frontend.refused import Refused
+from polypath.frontend.session import Session
+from polypath.frontend.view import ClusterView
+from polypath.frontend.wire import ifrt_pb2 as pb
+from polypath.testing import SimulatedCluster
+from polypath.types import Code, Failure, Platform
+
+_MOST_STEPS: Final = 64
+_HOSTS: Final = 2
+_SIZES: Final = (8, 16, 32, 4, 0, 1)
+
+
+class Cluster(SimulatedCluster):
+    """A simulated cluster whose clients are sessions of the frontend."""
+
+    def __init__(self, islands: int) -> None:
+        self.sessions: dict[int, Session] = {}
+        super().__init__(_HOSTS, DEVICES // _HOSTS, islands)
+
+    def view(self) -> ClusterView:
+        return ClusterView("fuzz", Platform("cpu", "simulated", "0", {}), self.controller.devices)
+
+    def deliver(self, host: int) -> bool:
+        worker = self.workers.get(host)
+        if worker is not None and worker.commands and isinstance(worker.commands[0], messages.Put):
+            for buffer in worker.commands[0].buffers:
+                if isinstance(buffer.data, messages.Shared):
+                    Path(buffer.data.path).unlink()
+        return super().deliver(host)
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case events.Reply(session=session, op=op, result=result):
+                    self.sessions[session].deliver(op, result)
+                case events.Share(source=source, names=names):
+                    for name in names:
+                        os.link(source.path, name)
+                    Path(source.path).unlink()
+                case events.Discard(files=files):
+                    for file in files:
+                        Path(file.path).unlink()
+                case _:
+                    if isinstance(effect, events.Send):
+                        assert messages.decode_command(messages.encode(effect.command)) == effect.command
+                    super()._do([effect])
+
+
+class Client:
+    """One session and what was asked in it."""
+
+    def __init__(self, number: int, cluster: Cluster, shared: SharedMemory, folder: Path) -> None:
+        self._cluster = cluster
+        self._folder = folder
+        self._asked: Counter[int] = Counter()
+        self.buffers = HostBuffers(shared, shared.claim(None))
+        self.session = Session(number, cluster.view(), self.buffers, cluster.handle)
+        cluster.sessions[number] = self.session
+        cluster.handle(events.Open(number, "fuzz"))
+        self.alive = True
+
+    def send(self, data: bytes, choices: Choices) -> None:
+        """Let the session read a request; where it waits for a host buffer, upload it or die."""
+        with contextlib.suppress(DecodeError):
+            self._asked[pb.IfrtRequest.FromString(data).request_metadata.op_id] += 1
+        reading: Coroutine[Any, Any, Refused | None] = self.session.read_requests(_once(data))
+        try:
+            while True:
+                reading.send(None)
+                (expected,) = self.buffers._expected
+                if choices.one_in(16):
+                    with contextlib.suppress(asyncio.CancelledError):
+                        reading.throw(asyncio.CancelledError)
+                    self.upload(expected, choices)  # the other stream does not know yet
+                    self.close()
+                    return
+                self.upload(expected, choices)
+        except StopIteration as done:
+            if done.value is not None:
+                self.close()
+
+    def upload(self, handle: int, choices: Choices) -> None:
+        """Store a host buffer, as bytes or as a file."""
+        size = choices.of(_SIZES)
+        file = self._folder / f"lt_{handle}"
+        if choices.one_in(4):
+            file.write_bytes(bytes(size))
+            with contextlib.suppress(Refused):
+                self.buffers.store_file(handle, size)
+                return
+            file.unlink()
+        with contextlib.suppress(Refused):
+            self.buffers.store(handle, bytes(size))
+
+    def forget(self, handle: int) -> None:
+        with contextlib.suppress(Refused):
+            self.buffers.delete(handle)
+
+    def check_answers(self) -> None:
+        """Each request was answered once."""
+        answers = Counter(pb.IfrtResponse.FromString(r).response_metadata.op_id for r in self.session._responses)
+        assert answers == self._asked, f"asked {self._asked}, answered {answers}"
+
+    def close(self) -> None:
+        self.alive = False
+        self.session.close()
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def one_input(data: bytes) -> None:
+    """One life of a cluster, made of `data`."""
+    asyncio.run(_life(Choices(data)))
+
+
+async def _life(choices: Choices) -> None:
+    with tempfile.TemporaryDirectory(prefix="pp") as name:
+        folder = Path(name).resolve()
+        lost = await _steps(choices, folder)
+        if not lost:  # What is in a lost worker's queue goes with the whole folder.
+            left = sorted(path.name for path in folder.iterdir())
+            assert not left, f"files were left behind: {left}"
+
+
+async def _steps(choices: Choices, folder: Path) -> bool:
+    cluster = Cluster(1 + choices.below(2))
+    cluster.up()
+    shared = SharedMemory(folder)
+    numbers = itertools.count(1)
+    clients = [Client(next(numbers), cluster, shared, folder) for _ in range(1 + choices.below(2))]
+    requests = Requests(choices)
+    lost = False
+    for step in range(_MOST_STEPS):
+        if choices.exhausted:
+            break
+        client = choices.of(clients)
+        if not client.alive:
+            clients.remove(client)
+            client = Client(next(numbers), cluster, shared, folder)
+            clients.append(client)
+        op = choices.of((0, 1, 2**64 - 1)) if choices.one_in(8) else step + 10
+        match choices.below(32):
+            case 0:
+                client.close()
+            case 1:
+                client.send(choices.take(60), choices)
+            case 2:
+                client.send(choices.mutated(requests.make(op).SerializeToString()), choices)
+            case 3 | 4 | 5:
+                client.upload(choices.below(9), choices)
+            case 6:
+                client.forget(choices.below(9))
+            case 7 | 8 | 9 | 10:
+                for _ in range(choices.below(8)):
+                    cluster.deliver(choices.below(_HOSTS))
+            case 11:
+                cluster.outputs = choices.below(4)
+            case 12:
+                _fail(cluster, choices)
+            case 13:
+                if choices.one_in(4):
+                    lost = True
+                    cluster.kill(choices.below(_HOSTS))
+            case 14 if cluster.starting:
+                cluster.join()
+            case _:
+                client.send(requests.make(op).SerializeToString(), choices)
+    cluster.up()
+    for client in clients:
+        if client.alive:
+            client.check_answers()
+            client.close()
+        assert len(client.buffers) == 0
+    cluster.up()
+    _nothing_left(cluster)
+    return lost
+
+
+def _fail(cluster: Cluster, choices: Choices) -> None:
+    """A worker says that it could not compute some of its values."""
+    worker = cluster.workers.get(choices.below(_HOSTS))
+    if worker is not None:
+        values = tuple(value for value in sorted(worker.values) if choices.one_in(2))
+        cluster.handle(messages.Failed(worker.host, values, Failure(Code.INTERNAL, "it broke"), choices.one_in(8)))
+
+
+def _nothing_left(cluster: Cluster) -> None:
+    statistics = cluster.controller.statistics()
+    left = (len(statistics.sessions), statistics.values, statistics.executables, statistics.pending)
+    assert left == (0, 0, 0, 0), f"(sessions, values, executables, pending) = {left}"
+    for worker in cluster.workers.values():
+        assert not worker.values, f"host {worker.host} still has values {worker.values}"
+        assert not worker.executables, f"host {worker.host} still has programs {worker.executables}"
