@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from choices import Choices
 from google.protobuf.message import DecodeError
-from wire_requests import DEVICES, Requests
+from wire_requests import DEVICES, Known, Requests
 
 from polypath import messages
 from polypath.controller import events
@@ -86,8 +86,13 @@ class Client:
         cluster.handle(events.Open(number, "fuzz"))
         self.alive = True
 
-    def send(self, data: bytes, choices: Choices) -> None:
-        """Let the session read a request; where it waits for a host buffer, upload it or die."""
+    @property
+    def known(self) -> Known:
+        """What the controller knows of this session."""
+        return self._cluster.controller._core.sessions[self.session.id]
+
+    def send(self, data: bytes, choices: Choices, size: int = 8) -> None:
+        """Let the session read a request; where it waits for a host buffer, upload `size` bytes or die."""
         with contextlib.suppress(DecodeError):
             self._asked[pb.IfrtRequest.FromString(data).request_metadata.op_id] += 1
         reading: Coroutine[Any, Any, Refused | None] = self.session.read_requests(_once(data))
@@ -98,17 +103,18 @@ class Client:
                 if choices.one_in(16):
                     with contextlib.suppress(asyncio.CancelledError):
                         reading.throw(asyncio.CancelledError)
-                    self.upload(expected, choices)  # the other stream does not know yet
+                    self.upload(expected, choices, size)  # the other stream does not know yet
                     self.close()
                     return
-                self.upload(expected, choices)
+                self.upload(expected, choices, size)
         except StopIteration as done:
             if done.value is not None:
                 self.close()
 
-    def upload(self, handle: int, choices: Choices) -> None:
-        """Store a host buffer, as bytes or as a file."""
-        size = choices.of(_SIZES)
+    def upload(self, handle: int, choices: Choices, size: int = 8) -> None:
+        """Store a host buffer, as bytes or as a file, mostly of `size` bytes."""
+        if choices.one_in(8):
+            size = choices.of(_SIZES)
         file = self._folder / f"lt_{handle}"
         if choices.one_in(4):
             file.write_bytes(bytes(size))
@@ -174,7 +180,7 @@ async def _steps(choices: Choices, folder: Path) -> bool:
             case 1:
                 client.send(choices.take(60), choices)
             case 2:
-                client.send(choices.mutated(requests.make(op).SerializeToString()), choices)
+                client.send(choices.mutated(requests.make(op, client.known).SerializeToString()), choices)
             case 3 | 4 | 5:
                 client.upload(choices.below(9), choices)
             case 6:
@@ -193,7 +199,8 @@ async def _steps(choices: Choices, folder: Path) -> bool:
             case 14 if cluster.starting:
                 cluster.join()
             case _:
-                client.send(requests.make(op).SerializeToString(), choices)
+                request = requests.make(op, client.known)
+                client.send(request.SerializeToString(), choices, requests.size)
     cluster.up()
     for client in clients:
         if client.alive:

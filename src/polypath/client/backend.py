@@ -7,6 +7,7 @@ are done here, for the versions of JAX named below. Registers; does not start or
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ from polypath.client.environment import (
     THRESHOLD_BYTES,
     socket_path,
 )
-from polypath.client.folder import lasting_path, make_folder
+from polypath.client.folder import lasting_path, make_folder, open_pipe
 from polypath.client.watch import HeadWatch
 from polypath.errors import NotRunning, UnsupportedVersion
 from polypath.launch.runtime_dir import ClusterRecord
@@ -130,21 +131,30 @@ def _make_client() -> Any:
     target = str(read_option("jax_backend_target"))
     check_answers(target)
     record = _record(target)
-    client = _connect(target, record)
+    folder = None if record is None else make_folder(Path(record.shared_dir))
+    pipe = None if folder is None else open_pipe(folder)
+    try:
+        client = _connect(target, folder)
+    except BaseException:
+        # No session began that would remove them.
+        if folder is not None and pipe is not None:
+            os.close(pipe)
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
     _bridge._backends.setdefault(client._raw_platform, client)
     stop_watch()
     if record is not None and not record.stale:
-        _watch = HeadWatch(record)
+        _watch = HeadWatch(record, pipe)
     return client
 
 
-def _connect(target: str, record: ClusterRecord | None) -> Any:
+def _connect(target: str, folder: Path | None) -> Any:
     proxy = _extend.ifrt_proxy
     options = proxy.ClientConnectionOptions()
     options.connection_timeout_in_seconds = _CONNECT_TIMEOUT
     told: dict[str, bytes] = {CLIENT_ATTRIBUTE: _who().encode()}
-    if record is not None and (folder := make_folder(Path(record.shared_dir))) is not None:
+    if folder is not None:
         # They stay set: jaxlib reads one now and the other at the first big transfer.
         os.environ[LARGE_TRANSFER_DIRECTORY] = lasting_path(folder)
         os.environ[LARGE_TRANSFER_THRESHOLD] = str(THRESHOLD_BYTES)

@@ -6,7 +6,7 @@ needs a folder of its own. So no shell exports one; our plugin makes it (`polypa
 inside the cluster's folder in shared memory, sets the variables just before it connects, and
 tells the frontend in the session's `initialization_data`:
 
-    shared_dir: bytes   where this session's `lt_<handle>` files are
+    shared_dir: bytes   where this session's `lt_<handle>` files are, and its pipe `farewell`
     client: bytes       who it is, for people
 
 A session without the first sends its bytes over gRPC.
@@ -25,6 +25,9 @@ THRESHOLD_BYTES: Final = 64 * 1024
 
 FOLDER_ATTRIBUTE: Final = "shared_dir"
 CLIENT_ATTRIBUTE: Final = "client"
+
+PIPE_NAME: Final = "farewell"
+"""In the folder; through it comes the frontend's word on why the session ended."""
 
 SOCKET_NAME: Final = "ifrt.sock"
 

@@ -3,6 +3,9 @@
 One folder per session, made here, removed by the frontend when the session ends. jaxlib keeps
 the path that it is given for the life of the process, whichever clusters that connects to; so
 it is given the path of an open descriptor, which is moved to each session's folder in turn.
+
+A pipe in the folder brings the frontend's word on why the session ended: jaxlib itself drops the
+connection when a big array does not fit into shared memory, and tells the user only that.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import secrets
 import shutil
 from pathlib import Path
 from typing import Final
+
+from polypath.client.environment import PIPE_NAME
 
 _ENOUGH: Final = 64 * 2**20
 """Bytes free below which shared memory is left alone."""
@@ -25,7 +30,13 @@ def make_folder(shared_dir: Path) -> Path | None:
         return None
     folder = shared_dir / f"client-{os.getpid()}-{secrets.token_hex(4)}"
     folder.mkdir(mode=0o700)
+    os.mkfifo(folder / PIPE_NAME, 0o600)
     return folder
+
+
+def open_pipe(folder: Path) -> int:
+    """The end of the folder's pipe that is ours to read, and to close."""
+    return os.open(folder / PIPE_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def lasting_path(folder: Path) -> str:

@@ -1,7 +1,8 @@
-"""Tells the user, in one sentence, when the cluster they use is gone.
+"""Tells the user, in one sentence, when the cluster they use is gone, or their session on it.
 
-A thread waits for the head's process to end. jaxlib's own `on_disconnect` cannot be used: it
-calls into Python while the interpreter shuts down, which aborts the process.
+A thread waits for the head's process to end, and for what the frontend writes into the session's
+pipe. jaxlib's own `on_disconnect` cannot be used: it calls into Python while the interpreter
+shuts down, which aborts the process.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from polypath.launch.runtime_dir import ClusterRecord
 
 
 class HeadWatch:
-    """Waits for a head to end, until `stop()`."""
+    """Waits for a head or a session to end, until `stop()`. Takes over the session's pipe."""
 
-    def __init__(self, record: ClusterRecord) -> None:
+    def __init__(self, record: ClusterRecord, pipe: int | None = None) -> None:
         self._record = record
+        self._pipe = pipe
         self._pidfd = os.pidfd_open(record.pid)
         self._stopped, self._stop = os.pipe()
         self._thread = threading.Thread(target=self._wait, name="polypath-head-watch", daemon=True)
@@ -36,18 +38,36 @@ class HeadWatch:
         self._thread.join()
         os.close(self._stopped)
         os.close(self._pidfd)
+        if self._pipe is not None:
+            os.close(self._pipe)
 
     def _wait(self) -> None:
         poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        poll.register(self._stopped, select.POLLIN)
-        ended = {fd for fd, _ in poll.poll()}
-        if self._stopped not in ended:
-            record = self._record
-            print(
-                f"polypath: the cluster {record.name!r} at {record.address} is gone, and with it all its values, "
-                f"because its head (pid {record.pid}) ended: see `polypath status`, and start it again with "
-                "`polypath up`.",
-                file=sys.stderr,
-                flush=True,
-            )
+        for fd in (self._pidfd, self._stopped, self._pipe):
+            if fd is not None:
+                poll.register(fd, select.POLLIN)
+        while True:
+            ended = {fd for fd, _ in poll.poll()}
+            if self._stopped in ended:
+                return
+            if self._pipe in ended:
+                poll.unregister(self._pipe)
+                self._tell_session_ended(os.read(self._pipe, select.PIPE_BUF).decode())
+            if self._pidfd in ended:
+                self._tell_head_ended()
+                return
+
+    def _tell_session_ended(self, reason: str) -> None:
+        if reason:  # Else the head went down, or is about to.
+            _print(f"the session with the cluster {self._record.name!r} ended, and with it all its values: {reason}")
+
+    def _tell_head_ended(self) -> None:
+        record = self._record
+        _print(
+            f"the cluster {record.name!r} at {record.address} is gone, and with it all its values, because its head "
+            f"(pid {record.pid}) ended: see `polypath status`, and start it again with `polypath up`."
+        )
+
+
+def _print(sentence: str) -> None:
+    print(f"polypath: {sentence}", file=sys.stderr, flush=True)

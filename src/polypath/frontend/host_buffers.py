@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from polypath.frontend.farewell import Farewell
 from polypath.frontend.refused import Refused, invalid
 from polypath.messages import Bytes, Shared
 from polypath.types import SERVER_HANDLES, Code
@@ -63,10 +65,11 @@ class SharedMemory:
         if folder is None:
             return
         self._claimed.discard(folder)
+        if folder != self._root:
+            shutil.rmtree(folder, ignore_errors=True)  # The client may just be removing it as well.
+            return
         for file in folder.glob("lt_*"):
             file.unlink(missing_ok=True)
-        if folder != self._root and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
     def adopt(self, file: Path) -> Path:
         """Give a client's file a name of ours."""
@@ -81,6 +84,7 @@ class HostBuffers:
     def __init__(self, shared: SharedMemory, folder: Path | None) -> None:
         self._shared = shared
         self._folder = folder
+        self._farewell = Farewell(folder)
         self._buffers: dict[int, Bytes] = {}
         self._expected: dict[int, asyncio.Future[None]] = {}
 
@@ -100,7 +104,7 @@ class HostBuffers:
 
     def check_new(self, handle: int) -> None:
         """Refuse a handle that `store` would refuse."""
-        if not 0 < handle < SERVER_HANDLES:
+        if not _is_clients(handle):
             raise invalid(f"{handle} cannot be the handle of a host buffer.")
         if handle in self._buffers:
             raise Refused(Code.ALREADY_EXISTS, f"Host buffer {handle} exists already.")
@@ -136,11 +140,17 @@ class HostBuffers:
         self.store(handle, Shared(str(ours), size))
 
     async def wait_stored(self, handles: Iterable[int]) -> None:
-        """Return once all of them are here. The caller is the session's only one to wait."""
+        """Return once all of them are here. The caller is the session's only one to wait.
+
+        A handle that can never be stored is not waited for: `get` will refuse it.
+        """
         for handle in handles:
-            if handle and handle not in self._buffers:
+            if _is_clients(handle) and handle not in self._buffers:
                 self._expected[handle] = asyncio.get_running_loop().create_future()
-                await self._expected[handle]
+                try:
+                    await self._expected[handle]
+                finally:  # If we are cancelled, an upload that is under way must not wake us.
+                    self._expected.pop(handle, None)
 
     def get(self, handle: int) -> Bytes:
         """A buffer, which stays ours.
@@ -193,13 +203,18 @@ class HostBuffers:
         discard(self.get(handle))
         del self._buffers[handle]
 
-    def close(self) -> None:
-        """Free everything, and the folder. The session has ended."""
+    def close(self, reason: str = "") -> None:
+        """Free everything, and the folder. The session has ended, for a reason if one is known."""
+        self._farewell.say(reason)
         for data in self._buffers.values():
             discard(data)
         self._buffers.clear()
         self._shared.release(self._folder)
         self._folder = None
+
+
+def _is_clients(handle: int) -> bool:
+    return 0 < handle < SERVER_HANDLES
 
 
 def discard(data: Bytes) -> None:

@@ -31,9 +31,9 @@ def from_text(text: bytes) -> bytes:
     layout = pb.XlaLayoutProto(
         minor_to_major=_numbers(found["order"]),
         tiles=[pb.TileProto(dimensions=_numbers(tile)) for tile in re.findall(r"[\d,]+", found["tiles"] or "")],
-        tail_padding_alignment_in_elements=min(int(found["padding"] or 1), 2**62),
-        element_size_in_bits=min(int(found["bits"] or 0), 2**62),
-        memory_space=min(int(found["space"] or 0), 2**62),
+        tail_padding_alignment_in_elements=_number(found["padding"] or "1"),
+        element_size_in_bits=_number(found["bits"] or "0"),
+        memory_space=_number(found["space"] or "0"),
     )
     return layout.SerializeToString()
 
@@ -76,10 +76,14 @@ def decode(layout: pb.LayoutProto) -> bytes:
 
 
 def _numbers(text: str) -> list[int]:
+    return [_number(part) for part in text.split(",")] if text else []
+
+
+def _number(text: str) -> int:
     try:
-        return [min(int(part), 2**62) for part in text.split(",")] if text else []
-    except ValueError as error:
-        raise invalid(f"The layout's numbers {text!r} cannot be read.") from error
+        return min(int(text), 2**62)
+    except ValueError as error:  # No digits, or more than Python reads.
+        raise invalid(f"The layout's number {text[:20]!r} cannot be read.") from error
 
 
 def _comma(numbers: Iterable[int]) -> str:

@@ -150,13 +150,14 @@ class Frontend:
             session = self._begin(context)
         except Refused as refused:
             await _abort(context, refused.failure)
+        refused = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(session.write_responses(context.write))
                 refused = await session.read_requests(stream)
                 session.finish()
         finally:
-            self._end(session)
+            self._end(session, refused.failure.message if refused else "")
         if refused is not None:
             await _abort(context, refused.failure)
 
@@ -172,12 +173,12 @@ class Frontend:
         self._submit(Open(session.id, str(told.get("client", context.peer()))))
         return session
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: Session, reason: str = "") -> None:
         if self._sessions.pop(session.id, None) is None:
             return
         self._requests_of_ended += session.requests
         self._refusals_of_ended += session.refusals
-        session.close()
+        session.close(reason)
 
     # --- Calls beside it ----------------------------------------------------------------------
 

@@ -206,12 +206,12 @@ class Session:
         self._finished = True
         self._wake.set()
 
-    def close(self) -> None:
-        """Free everything, and tell the controller. The stream has ended, in order or not."""
+    def close(self, reason: str = "") -> None:
+        """Free everything, and tell the controller. The stream has ended, in order or for `reason`."""
         if self._closed:
             return
         self._closed = True
         self._pending.clear()
         self._responses.clear()
-        self.buffers.close()
+        self.buffers.close(reason)
         self._submit(Close(self.id))

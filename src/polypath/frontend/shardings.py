@@ -5,7 +5,6 @@ The same few shardings come again and again, so each session keeps what it has d
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from polypath.frontend.refused import invalid, parse, unimplemented
@@ -15,14 +14,18 @@ from polypath.types import Sharding
 
 _PREFIX: Final = "xla::ifrt::"
 _KEPT: Final = 4096
+_RANK: Final = 127
+"""Dimensions that an array may have: more than any framework's, few enough to work with."""
 
 
 def shape(proto: pb.ShapeProto) -> tuple[int, ...]:
     """The dimensions.
 
     Raises:
-        Refused: one is negative.
+        Refused: one is negative, or there are absurdly many.
     """
+    if len(proto.dims) > _RANK:
+        raise invalid(f"An array cannot have {len(proto.dims)} dimensions, only up to {_RANK}.")
     dims = tuple(proto.dims)
     if dims and min(dims) < 0:
         raise invalid(f"The shape {dims} has a negative dimension.")
@@ -161,4 +164,4 @@ def _is_replicated(op: pb.OpSharding) -> bool:
         dims = dims[: max(0, len(dims) - len(kinds))]
     elif op.replicate_on_last_tile_dim:
         dims = dims[:-1]
-    return math.prod(dims) == 1
+    return all(dim == 1 for dim in dims)
