@@ -132,7 +132,9 @@ class Client:
     def check_answers(self) -> None:
         """Each request was answered once."""
         answers = Counter(pb.IfrtResponse.FromString(r).response_metadata.op_id for r in self.session._responses)
-        assert answers == self._asked, f"asked {self._asked}, answered {answers}"
+        missing, extra = self._asked - answers, answers - self._asked
+        assert not missing, f"operations {list(missing)} have no answer"
+        assert not extra, f"operations {list(extra)} were answered more than once"
 
     def close(self) -> None:
         self.alive = False
@@ -185,19 +187,19 @@ async def _steps(choices: Choices, folder: Path) -> bool:
                 client.upload(choices.below(9), choices)
             case 6:
                 client.forget(choices.below(9))
-            case 7 | 8 | 9 | 10:
-                for _ in range(choices.below(8)):
-                    cluster.deliver(choices.below(_HOSTS))
-            case 11:
+            case 7:
                 cluster.outputs = choices.below(4)
-            case 12:
+            case 8:
                 _fail(cluster, choices)
-            case 13:
-                if choices.one_in(4):
+            case 9:
+                if choices.one_in(8):
                     lost = True
                     cluster.kill(choices.below(_HOSTS))
-            case 14 if cluster.starting:
+            case 10 if cluster.starting:
                 cluster.join()
+            case 10 | 11 | 12 | 13 | 14 | 15 | 16:
+                for _ in range(choices.below(16)):
+                    cluster.deliver(choices.below(_HOSTS))
             case _:
                 request = requests.make(op, client.known)
                 client.send(request.SerializeToString(), choices, requests.size)

@@ -28,7 +28,7 @@ from polypath.client.environment import (
     THRESHOLD_BYTES,
     socket_path,
 )
-from polypath.client.folder import lasting_path, make_folder, open_pipe
+from polypath.client.folder import lasting_path, make_folder
 from polypath.client.watch import HeadWatch
 from polypath.errors import NotRunning, UnsupportedVersion
 from polypath.launch.runtime_dir import ClusterRecord
@@ -132,20 +132,18 @@ def _make_client() -> Any:
     check_answers(target)
     record = _record(target)
     folder = None if record is None else make_folder(Path(record.shared_dir))
-    pipe = None if folder is None else open_pipe(folder)
+    stop_watch()
+    if record is not None and not record.stale:
+        _watch = HeadWatch(record, folder)
     try:
         client = _connect(target, folder)
     except BaseException:
-        # No session began that would remove them.
-        if folder is not None and pipe is not None:
-            os.close(pipe)
+        stop_watch()
+        if folder is not None:  # No session began that would remove it.
             shutil.rmtree(folder, ignore_errors=True)
         raise
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
     _bridge._backends.setdefault(client._raw_platform, client)
-    stop_watch()
-    if record is not None and not record.stale:
-        _watch = HeadWatch(record, pipe)
     return client
 
 

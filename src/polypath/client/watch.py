@@ -12,27 +12,36 @@ import os
 import select
 import sys
 import threading
+from pathlib import Path
+from typing import Final
 
+from polypath.client.folder import open_pipe
 from polypath.launch.runtime_dir import ClusterRecord
+
+_LOOKS: Final = 20
+_EVERY: Final = 0.05
+"""How often, and every how many seconds, a process that ends looks for the last word."""
 
 
 class HeadWatch:
-    """Waits for a head or a session to end, until `stop()`. Takes over the session's pipe."""
+    """Waits for a head, and the session that has `folder`, to end; until `stop()`."""
 
-    def __init__(self, record: ClusterRecord, pipe: int | None = None) -> None:
+    def __init__(self, record: ClusterRecord, folder: Path | None = None) -> None:
         self._record = record
-        self._pipe = pipe
+        self._folder = folder
+        self._pipe = None if folder is None else open_pipe(folder)
+        self._told = threading.Event()
         self._pidfd = os.pidfd_open(record.pid)
         self._stopped, self._stop = os.pipe()
         self._thread = threading.Thread(target=self._wait, name="polypath-head-watch", daemon=True)
         self._thread.start()
-        atexit.register(self.stop)
+        atexit.register(self._stop_at_exit)
 
     def stop(self) -> None:
         """The cluster's end is no news any more. May be called again."""
         if self._stop < 0:
             return
-        atexit.unregister(self.stop)
+        atexit.unregister(self._stop_at_exit)
         os.close(self._stop)
         self._stop = -1
         self._thread.join()
@@ -41,6 +50,17 @@ class HeadWatch:
         if self._pipe is not None:
             os.close(self._pipe)
 
+    def _stop_at_exit(self) -> None:
+        """A script that just failed because its session ended shall still hear why."""
+        for _ in range(_LOOKS):
+            if not self._is_uploading() or self._told.wait(_EVERY):
+                break
+        self.stop()
+
+    def _is_uploading(self) -> bool:
+        """Whether a big array is on its way, or will never get there."""
+        return self._folder is not None and any(self._folder.glob("lt_*"))
+
     def _wait(self) -> None:
         poll = select.poll()
         for fd in (self._pidfd, self._stopped, self._pipe):
@@ -48,11 +68,12 @@ class HeadWatch:
                 poll.register(fd, select.POLLIN)
         while True:
             ended = {fd for fd, _ in poll.poll()}
-            if self._stopped in ended:
-                return
-            if self._pipe in ended:
+            if self._pipe is not None and self._pipe in ended:
                 poll.unregister(self._pipe)
                 self._tell_session_ended(os.read(self._pipe, select.PIPE_BUF).decode())
+                self._told.set()
+            if self._stopped in ended:
+                return
             if self._pidfd in ended:
                 self._tell_head_ended()
                 return

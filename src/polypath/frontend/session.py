@@ -41,6 +41,9 @@ Submit = Callable[[AnyRequest | Close], None]
 
 _MALFORMED: Final = "The client sent bytes that are no IFRT request; the session ends: connect with stock jaxlib."
 
+_PATIENCE: Final = 0.001
+"""Seconds that a response nobody waits for may wait for one that somebody does."""
+
 
 class _Pending(NamedTuple):
     """A request that is not answered yet."""
@@ -49,6 +52,8 @@ class _Pending(NamedTuple):
     body: Any
     context: int
     counted: bool
+    waited: bool = True
+    """Whether the client waits for the response."""
     refused: Failure | None = None
     """Why the request was refused, while what it would have made becomes an error."""
 
@@ -67,6 +72,8 @@ class Session:
         self._next_seq_num = 0
         self._contexts: list[int] = []
         self._responses: deque[bytes] = deque()
+        self._acknowledgements: deque[bytes] = deque()
+        """Responses that the client does not wait for: they let those that it waits for go first."""
         self._wake = asyncio.Event()
         self._finished = False
         self._closed = False
@@ -99,7 +106,8 @@ class Session:
         buffers = handler.buffers(body) if handler.buffers else ()
         if buffers:
             await self.buffers.wait_stored(buffers)
-        pending = _Pending(handler, body, context, self._is_counted(handler, kind, body))
+        waited = not (handler.batched or (handler.makes and getattr(body, handler.makes)))
+        pending = _Pending(handler, body, context, self._is_counted(handler, kind, body), waited)
         try:
             action = handler.decode(self._scope, op, body)
         except Refused as refused:
@@ -160,18 +168,18 @@ class Session:
             except Refused as refused:
                 response.Clear()
                 self._fail(response, refused.failure)
-        self._enqueue(op, pending.context, response, pending.counted)
+        self._enqueue(op, pending.context, response, pending.counted, pending.waited)
 
     def _reject(self, op: int, context: int, refused: Refused) -> None:
         response = pb.IfrtResponse()
         self._fail(response, refused.failure)
-        self._enqueue(op, context, response, counted=False)
+        self._enqueue(op, context, response, counted=False, waited=True)
 
     def _fail(self, response: pb.IfrtResponse, failure: Failure) -> None:
         self.refusals += 1
         response.response_metadata.status.CopyFrom(status(failure))
 
-    def _enqueue(self, op: int, context: int, response: pb.IfrtResponse, counted: bool) -> None:
+    def _enqueue(self, op: int, context: int, response: pb.IfrtResponse, counted: bool, waited: bool) -> None:
         metadata = response.response_metadata
         metadata.op_id = op
         if context:
@@ -182,16 +190,21 @@ class Session:
             if self._contexts:
                 metadata.destroyed_user_context_ids.extend(self._contexts)
                 self._contexts.clear()
-        self._responses.append(response.SerializeToString())
-        self._wake.set()
+        if waited:
+            self._responses.append(response.SerializeToString())
+            self._wake.set()
+        else:
+            self._acknowledgements.append(response.SerializeToString())
+            if len(self._acknowledgements) == 1:
+                asyncio.get_running_loop().call_later(_PATIENCE, self._wake.set)
 
     async def write_responses(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Send the responses as they come, until `finish`, or until the connection breaks."""
-        responses = self._responses
+        responses, acknowledgements = self._responses, self._acknowledgements
         try:
             while True:
-                while responses:
-                    await write(responses.popleft())
+                while responses or acknowledgements:
+                    await write(responses.popleft() if responses else acknowledgements.popleft())
                 if self._finished:
                     return
                 self._wake.clear()
@@ -213,5 +226,6 @@ class Session:
         self._closed = True
         self._pending.clear()
         self._responses.clear()
+        self._acknowledgements.clear()
         self.buffers.close(reason)
         self._submit(Close(self.id))

@@ -11,6 +11,8 @@ import collections
 import itertools
 from collections.abc import Sequence
 
+import msgspec
+
 from polypath import messages
 from polypath.controller import events
 from polypath.controller.controller import Controller
@@ -103,8 +105,10 @@ class SimulatedWorker:
             case messages.Await(request=request, values=values):
                 assert self.values.intersection(values), f"host {self.host} has none of {values}"
                 return [messages.Ready(self.host, request, None)]
-            case messages.CostAnalysis(request=request) | messages.ProgramText(request=request):
-                return [messages.Answered(self.host, request, messages.Inline(b""))]
+            case messages.CostAnalysis(request=request):
+                return [messages.Answered(self.host, request, messages.Inline(msgspec.msgpack.encode({"flops": 1.0})))]
+            case messages.ProgramText(request=request):
+                return [messages.Answered(self.host, request, messages.Inline(b"HloModule simulated"))]
             case messages.Snapshot():
                 return [messages.Left(self.host, tuple(self.values), tuple(self.executables))]
             case _:

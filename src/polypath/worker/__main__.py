@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 
 from polypath.worker.config import decode_config
 
@@ -40,6 +41,19 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # XLA's pool of threads is sized by this; too small a pool deadlocks collectives (DESIGN.md §5).
     os.environ.setdefault("NPROC", "64")
+    status = 0
+    try:
+        run()
+    except Exception as error:
+        traceback.print_exc()
+        print(error, file=sys.stderr, flush=True)  # The launcher hands the last line on.
+        status = 1
+    # Not sys.exit: threads may hang in collectives whose peers are gone, or in reading stdin.
+    os._exit(status)
+
+
+def run() -> None:
+    """Be the worker that standard input describes."""
     config = decode_config(sys.stdin.buffer.readline())
     watch_stdin()
     from polypath import transport
@@ -56,8 +70,6 @@ def main() -> None:
         worker.run()
     finally:
         channel.close()
-    # Not sys.exit: threads may hang in collectives whose peers are gone.
-    os._exit(0)
 
 
 if __name__ == "__main__":
