@@ -10,7 +10,7 @@ Reports come back from one worker each.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -27,6 +27,9 @@ from polypath.types import (
     Struct,
     ValueId,
 )
+
+
+_T = TypeVar("_T")
 
 
 class Command(Struct, frozen=True, tag_field="t"):
@@ -366,13 +369,25 @@ def encode(message: Command | Report) -> bytes:
     return _encoder.encode(message)
 
 
+def decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes | memoryview) -> _T:
+    """What `decoder` reads in `data`.
+
+    Raises:
+        msgspec.DecodeError: it cannot, for whatever reason.
+    """
+    try:
+        return decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets these two through as they are.
+        raise msgspec.DecodeError(f"Message cannot be read: {error}") from error
+
+
 def decode_command(data: bytes | memoryview) -> AnyCommand:
     """The command in `data`.
 
     Raises:
         msgspec.DecodeError: `data` is no command.
     """
-    return _commands.decode(data)
+    return decode(_commands, data)
 
 
 def decode_report(data: bytes | memoryview) -> AnyReport:
@@ -381,4 +396,4 @@ def decode_report(data: bytes | memoryview) -> AnyReport:
     Raises:
         msgspec.DecodeError: `data` is no report.
     """
-    return _reports.decode(data)
+    return decode(_reports, data)

@@ -26,7 +26,7 @@ RequestId = int
 """A question to a worker that will be answered."""
 
 
-class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
     """A frozen record, encoded by position (both ends are always the same version)."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +14,13 @@ from cluster_tools import Remains, polypath, start_detached, unique_name
 @pytest.fixture(scope="session", autouse=True)
 def place() -> Iterator[Path]:
     """`POLYPATH_RUNTIME_DIR`; must be empty again at the end."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="polypath-test-", dir="/tmp") as path:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="polypath-test-", dir="/tmp") as path,
+    ):
         patch.setenv("POLYPATH_RUNTIME_DIR", path)
         yield Path(path)
-        assert os.listdir(path) == []
+        assert not list(Path(path).iterdir())
 
 
 @pytest.fixture(scope="session")

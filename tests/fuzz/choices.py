@@ -42,6 +42,11 @@ class Choices:
         self._at += size
         return found
 
+    def rest(self) -> bytes:
+        """All raw bytes that are left."""
+        found, self._at = self._data[self._at :], len(self._data)
+        return found
+
     def mutated(self, data: bytes) -> bytes:
         """`data` with a few bytes changed, cut out or put in."""
         found = bytearray(data)

@@ -129,9 +129,15 @@ class Client:
         with contextlib.suppress(Refused):
             self.buffers.delete(handle)
 
-    def check_answers(self) -> None:
-        """Each request was answered once."""
-        answers = Counter(pb.IfrtResponse.FromString(r).response_metadata.op_id for r in self.session._responses)
+    async def check_answers(self) -> None:
+        """End the stream: each request was answered once."""
+        answers: Counter[int] = Counter()
+
+        async def count(data: bytes) -> None:
+            answers[pb.IfrtResponse.FromString(data).response_metadata.op_id] += 1
+
+        self.session.finish()
+        await self.session.write_responses(count)
         missing, extra = self._asked - answers, answers - self._asked
         assert not missing, f"operations {list(missing)} have no answer"
         assert not extra, f"operations {list(extra)} were answered more than once"
@@ -206,7 +212,7 @@ async def _steps(choices: Choices, folder: Path) -> bool:
     cluster.up()
     for client in clients:
         if client.alive:
-            client.check_answers()
+            await client.check_answers()
             client.close()
         assert len(client.buffers) == 0
     cluster.up()

@@ -1,4 +1,7 @@
-"""Fuzzes the frontend and the controller with atheris: `python tests/fuzz/fuzz_frontend.py -runs=20000`."""
+"""Fuzzes the frontend and the controller with atheris: `python tests/fuzz/fuzz_frontend.py -runs=10000`.
+
+Options are libFuzzer's.
+"""
 
 from __future__ import annotations
 
@@ -10,5 +13,5 @@ with atheris.instrument_imports(include=["polypath"]):
     from frontend_harness import one_input
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv, one_input)
+    atheris.Setup([sys.argv[0], "-len_control=0", "-max_len=2000", *sys.argv[1:]], one_input)
     atheris.Fuzz()

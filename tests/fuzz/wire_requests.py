@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 DEVICES: Final = 4
 _UNSERVED: Final = {kind for kind in HANDLERS if "mpmd" in kind or "callback" in kind or "executable_delete" in kind}
-_FEEDING: Final = [kind for kind in HANDLERS if kind.startswith(("make_array", "compile", "assemble"))]
+_FEEDING: Final = [kind for kind in HANDLERS if kind.startswith(("make_array", "compile"))]
 _KINDS: Final = (*sorted(HANDLERS), *sorted(set(HANDLERS) - _UNSERVED) * 3, *_FEEDING * 3)
 _HANDLES: Final = (0, 1, 2, 3, *(SERVER_HANDLES + i for i in range(4)), 2**64 - 1)
 _SHAPES: Final = ((2,), (), (4,), (2, 4), (0,), (8,), (3, 0, 5), (1,) * 12)

@@ -155,7 +155,7 @@ def _connect(target: str, folder: Path | None) -> Any:
     if folder is not None:
         # They stay set: jaxlib reads one now and the other at the first big transfer.
         os.environ[LARGE_TRANSFER_DIRECTORY] = lasting_path(folder)
-        os.environ[LARGE_TRANSFER_THRESHOLD] = str(THRESHOLD_BYTES)
+        os.environ.setdefault(LARGE_TRANSFER_THRESHOLD, str(THRESHOLD_BYTES))
         told[FOLDER_ATTRIBUTE] = os.fsencode(folder)
     if is_ours(target):
         options.initialization_data = told

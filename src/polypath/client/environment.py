@@ -9,7 +9,8 @@ tells the frontend in the session's `initialization_data`:
     shared_dir: bytes   where this session's `lt_<handle>` files are, and its pipe `farewell`
     client: bytes       who it is, for people
 
-A session without the first sends its bytes over gRPC.
+A session without the first sends its bytes over gRPC, as does one whose user set
+`..._THRESHOLD_BYTES` to more than its arrays have.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LARGE_TRANSFER_DIRECTORY: Final = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_D
 LARGE_TRANSFER_THRESHOLD: Final = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES"
 
 THRESHOLD_BYTES: Final = 64 * 1024
-"""Arrays from here up go through shared memory."""
+"""Arrays from here up go through shared memory, unless the user set the variable."""
 
 FOLDER_ATTRIBUTE: Final = "shared_dir"
 CLIENT_ATTRIBUTE: Final = "client"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from polypath.controller import events
-from polypath.controller.core import Core, refuse
+from polypath.controller.core import Core, Refused, refuse
 from polypath.controller.partition import intersection, shard_boxes, shard_shapes
-from polypath.controller.state import Future, Value
+from polypath.controller.state import Future, Session, Value
 from polypath.errors import ProtocolError
 from polypath.messages import (
     Await,
@@ -60,17 +60,15 @@ class Arrays:
     # --- From host memory ---------------------------------------------------------------------
 
     def put(self, request: events.Put) -> None:
-        core, session = self._core, self._core.session(request)
-        for array in request.arrays:
-            value = core.new_value(session, array.handle, array.spec)
-            core.available(value.hosts)
-            reached = {device for buffer in array.buffers for device in buffer.devices}
-            if reached != set(value.spec.sharding.devices):
-                refuse(
-                    Code.INVALID_ARGUMENT,
-                    f"An array on devices {sorted(value.spec.sharding.devices)} came with bytes for "
-                    f"{sorted(reached)}; every device needs exactly its shard.",
-                )
+        core = self._core
+        try:
+            session = core.session(request)
+            values = [self._new_filled(session, array) for array in request.arrays]
+        except Refused:
+            buffers = [buffer.data for array in request.arrays for buffer in array.buffers]
+            core.effects.append(events.Discard(tuple(data for data in buffers if isinstance(data, Shared))))
+            raise
+        for array, value in zip(request.arrays, values, strict=True):
             sources = [self._share(buffer) for buffer in array.buffers]
             for host in value.hosts:
                 buffers = tuple(buffer for source in sources if (buffer := source.get(host)) is not None)
@@ -80,6 +78,19 @@ class Arrays:
                     Put(value.id, spec.dtype, spec.shape, spec.sharding.memory_kind, array.layout, buffers),
                 )
         core.reply(request, None)
+
+    def _new_filled(self, session: Session, array: events.HostArray) -> Value:
+        core = self._core
+        value = core.new_value(session, array.handle, array.spec)
+        core.available(value.hosts)
+        reached = {device for buffer in array.buffers for device in buffer.devices}
+        if reached != set(value.spec.sharding.devices):
+            refuse(
+                Code.INVALID_ARGUMENT,
+                f"An array on devices {sorted(value.spec.sharding.devices)} came with bytes for "
+                f"{sorted(reached)}; every device needs exactly its shard.",
+            )
+        return value
 
     def _share(self, buffer: HostBuffer) -> dict[HostId, HostBuffer]:
         """The buffer for each host with one of its devices; each gets a file of its own."""
@@ -152,8 +163,8 @@ class Arrays:
         for mapping in request.mappings:
             try:
                 source, target = arrays[mapping.source], shards[mapping.target]
-                pairs = list(zip(_indices(mapping.from_), _indices(mapping.to), strict=True))
-                for from_, to in pairs:
+                places = _indices(mapping.from_, source.spec), _indices(mapping.to, request.specs[mapping.target])
+                for from_, to in zip(*places, strict=True):
                     target[to] = (source.id, source.spec.sharding.devices[from_])
             except (IndexError, ValueError):
                 refuse(Code.INVALID_ARGUMENT, "A remap plan names arrays or shards that do not exist.")
@@ -192,8 +203,8 @@ class Arrays:
                 pairs = tuple(zip(old.devices, devices, strict=True))
                 command = Copy(array.id, value.id, pairs, kind, request.donate)
                 core.send(_union((array.hosts, value.hosts)), command)
-        if request.donate:
-            core.delete(arrays)
+            if request.donate:
+                core.delete((array,))
         core.reply(request, None)
 
     def reshard(self, request: events.Reshard) -> None:
@@ -208,8 +219,8 @@ class Arrays:
             kind = spec.sharding.memory_kind
             command = Reshard(array.id, value.id, spec.dtype, targets, kind, request.donate)
             core.send(_union((array.hosts, value.hosts)), command)
-        if request.donate:
-            core.delete(arrays)
+            if request.donate:
+                core.delete((array,))
         core.reply(request, None)
 
     def _targets(self, array: Value, value: Value) -> tuple[Target, ...]:
@@ -248,8 +259,8 @@ class Arrays:
                 refuse(Code.INVALID_ARGUMENT, "Reading an array as another type cannot move it to other devices.")
             command = Bitcast(array.id, value.id, spec.dtype, _shapes(value), devices, request.donate)
             core.send(value.hosts, command)
-        if request.donate:
-            core.delete(arrays)
+            if request.donate:
+                core.delete((array,))
         core.reply(request, None)
 
     # --- Looking ------------------------------------------------------------------------------
@@ -338,8 +349,11 @@ def _shapes(value: Value) -> tuple[tuple[int, ...], ...]:
         refuse(Code.UNIMPLEMENTED, str(error))
 
 
-def _indices(intervals: Iterable[events.Interval]) -> list[int]:
-    return [index for i in intervals for index in range(i.start, i.end, i.step)]
+def _indices(intervals: Iterable[events.Interval], spec: ArraySpec) -> list[int]:
+    ranges = [range(i.start, i.end, i.step) for i in intervals]
+    if any(places and places[-1] >= len(spec.sharding.devices) for places in ranges):
+        raise IndexError("An interval reaches beyond the array's shards.")
+    return [index for places in ranges for index in places]
 
 
 def _union(hosts: Iterable[Iterable[HostId]]) -> tuple[HostId, ...]:

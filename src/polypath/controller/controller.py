@@ -19,7 +19,7 @@ from polypath.controller.events import AnyEvent, Effect, Request
 from polypath.controller.programs import Programs
 from polypath.controller.state import HostState, Session
 from polypath.controller.workers import Workers
-from polypath.types import ArraySpec, Code, Device, Failure, HostId, IslandId, Platform, SessionId, Sharding
+from polypath.types import ArraySpec, Device, Failure, HostId, IslandId, Platform, SessionId, Sharding
 
 
 class HostStatistics(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ class Controller:
     def handle(self, event: AnyEvent) -> list[Effect]:
         """Take one event; what is to be done about it, in order."""
         core = self._core
-        core.effects = []
+        core.effects, core.made = [], []
         try:
             self._handlers[type(event)](event)
         except Refused as refused:
@@ -162,15 +162,9 @@ class Controller:
             raise AssertionError(f"{type(event).__name__} cannot be refused.")
         session = core.sessions.get(event.session)
         if session is not None:
-            made: list[events.Handle] = []
+            core.fail(core.made, failure)
             for handle in _results(event):
-                value = session.arrays.get(handle)
-                if value is None:
-                    core.new_error(session, handle, failure, _NOTHING)
-                elif value.id in core.values and value.failure is None:
-                    made.append(handle)
-            if failure.code is not Code.ALREADY_EXISTS:
-                core.fail([session.arrays[handle] for handle in made], failure)
+                core.new_error(session, handle, failure, _NOTHING)
         core.reply(event, failure)
 
 

@@ -82,6 +82,8 @@ class Core:
         self.layouts: dict[tuple[str, int, str, str], bytes] = {}
         """By dtype, rank, platform, memory kind."""
         self.effects: list[Effect] = []
+        self.made: list[Value] = []
+        """The values that the event at hand made."""
         self.ids = itertools.count(1)
         """For values, executables and requests alike."""
         self.sequence = 0
@@ -182,6 +184,7 @@ class Core:
         value = Value(next(self.ids), self._intern_spec(spec), hosts)
         session.arrays[handle] = value
         self.values[value.id] = value
+        self.made.append(value)
         return value
 
     def new_error(self, session: Session, handle: Handle, failure: Failure, spec: ArraySpec) -> None:

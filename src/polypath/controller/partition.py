@@ -28,6 +28,9 @@ _LAST_TILE_DIMS: Final = 8
 _IOTA_RESHAPE: Final = 9
 _IOTA_TRANSPOSE: Final = 10
 
+_MOST_DIMENSIONS: Final = 255
+"""Of a tile assignment; more than any array has."""
+
 
 class Box(NamedTuple):
     """A box of elements: where it starts in the whole, and its extent."""
@@ -86,23 +89,34 @@ def _boxes(op_sharding: bytes, shape: tuple[int, ...], count: int) -> tuple[Box,
 def _tiled(fields: dict[int, list[int]], shape: tuple[int, ...], count: int) -> tuple[Box, ...]:
     dimensions = fields.get(_TILE_DIMENSIONS, [])
     subgroups = len(fields.get(_LAST_TILE_DIMS, [])) or int(bool(fields.get(_REPLICATE_LAST, [0])[-1]))
-    if len(dimensions) != len(shape) + subgroups or math.prod(dimensions) != count:
-        raise ProtocolError(f"A sharding of tiles {dimensions} does not fit shape {shape} on {count} devices.")
-    devices = fields.get(_TILE_DEVICES) or _iota(fields.get(_IOTA_RESHAPE, [count]), fields.get(_IOTA_TRANSPOSE))
+    if len(dimensions) != len(shape) + subgroups or not _counts(dimensions, count):
+        raise ProtocolError(
+            f"A sharding of tiles {dimensions[:8]} does not fit an array of {len(shape)} dimensions on {count} devices."
+        )
+    devices = fields.get(_TILE_DEVICES) or _iota(fields.get(_IOTA_RESHAPE, [count]), fields.get(_IOTA_TRANSPOSE), count)
+    if sorted(devices) != list(range(count)):
+        raise ProtocolError(f"A sharding does not name each of its {count} devices once.")
     tile = [-(-size // cuts) for size, cuts in zip(shape, dimensions, strict=False)]
-    boxes: list[Box | None] = [None] * count
+    boxes: dict[int, Box] = {}
     for coordinates, device in zip(itertools.product(*map(range, dimensions)), devices, strict=True):
         start = tuple(min(c * t, n) for c, t, n in zip(coordinates, tile, shape, strict=False))
         extent = tuple(min(t, n - s) for s, t, n in zip(start, tile, shape, strict=True))
         boxes[device] = Box(start, extent)
-    if None in boxes:
-        raise ProtocolError("A sharding names one of its devices twice.")
-    return tuple(box for box in boxes if box is not None)
+    return tuple(boxes[device] for device in range(count))
 
 
-def _iota(dimensions: Sequence[int], transpose: Sequence[int] | None) -> list[int]:
+def _counts(dimensions: Sequence[int], count: int) -> bool:
+    """Whether `count` elements have that shape. Never multiplies what is too large for them."""
+    if len(dimensions) > _MOST_DIMENSIONS or any(not 1 <= size <= count for size in dimensions):
+        return False
+    return math.prod(dimensions) == count
+
+
+def _iota(dimensions: Sequence[int], transpose: Sequence[int] | None, count: int) -> list[int]:
     """0, 1, 2, ... in shape `dimensions`, transposed, read in row-major order."""
     order = transpose or range(len(dimensions))
+    if not _counts(dimensions, count) or sorted(order) != list(range(len(dimensions))):
+        raise ProtocolError(f"A sharding's order of {count} devices makes no sense.")
     strides = [math.prod(dimensions[i + 1 :]) for i in range(len(dimensions))]
     ranges = [range(0, dimensions[axis] * strides[axis], strides[axis]) for axis in order]
     return [sum(parts) for parts in itertools.product(*ranges)]
@@ -130,6 +144,8 @@ def _read_fields(data: bytes) -> dict[int, list[int]]:
             at += 8 if wire == 1 else 4
         else:
             raise ProtocolError("A sharding is not a serialized OpSharding.")
+    if at > len(data):
+        raise ProtocolError("A sharding is cut short.")
     return fields
 
 

@@ -15,6 +15,8 @@ from typing import Final
 
 PIPE: Final = "farewell"
 
+_THRESHOLD: Final = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES"
+
 
 class Farewell:
     """The way to the client whose folder is `folder`."""
@@ -42,6 +44,6 @@ class Farewell:
             return (
                 f"an array got no further than {file.stat().st_size} bytes into shared memory in "
                 f"{self._folder.parent}, which has {shutil.disk_usage(self._folder).free} bytes free: free some "
-                "there (or raise this process's limit on the size of files) and connect anew."
+                f"there, or set {_THRESHOLD} to a higher number to send arrays below it over gRPC."
             )
         return ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 import zmq
 
 from polypath.errors import ProtocolError
-from polypath.messages import AnyReport, Command, decode_report, encode
+from polypath.messages import AnyReport, Command, decode, decode_report, encode
 from polypath.transport import frames
 from polypath.transport.keys import (
     KeyPair,
@@ -26,11 +27,14 @@ from polypath.types import HostId
 log = logging.getLogger(__name__)
 
 
-class Hello(msgspec.Struct, frozen=True):
+class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A worker's first frame: where it takes commands."""
 
     commands: str
     key: str
+
+
+_hellos: Final = msgspec.msgpack.Decoder(Hello)
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -157,7 +161,7 @@ class HeadChannel:
         if kind == frames.REPORT:
             self._on_report(decode_report(parts[1]))
         elif kind == frames.HELLO:
-            self._connect(worker, msgspec.msgpack.decode(parts[1], type=Hello))
+            self._connect(worker, decode(_hellos, parts[1]))
         else:
             raise ProtocolError(f"A report of kind {kind} is unknown.")
 

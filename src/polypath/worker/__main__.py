@@ -39,8 +39,6 @@ def main() -> None:
     """Run until told to end."""
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # XLA's pool of threads is sized by this; too small a pool deadlocks collectives (DESIGN.md §5).
-    os.environ.setdefault("NPROC", "64")
     status = 0
     try:
         run()

@@ -158,15 +158,15 @@ def test_the_end_of_the_cluster_is_told(serve: Callable[[str], Server]) -> None:
     assert done.stderr.count("polypath: the cluster 't-a' at grpc://unix:") == 1
 
 
-@pytest.mark.parametrize("version", ["0.8.3", "0.13.0", "1.0"])
+@pytest.mark.parametrize("version", ["0.9.2", "0.13.0", "1.0"])
 def test_another_jax_is_refused(version: str) -> None:
     from polypath.client.backend import check_version
 
-    with pytest.raises(UnsupportedVersion, match=r"supports jax 0\.9 to 0\.12, and this is jax"):
+    with pytest.raises(UnsupportedVersion, match=r"supports jax 0\.10 to 0\.12, and this is jax"):
         check_version(version)
 
 
-@pytest.mark.parametrize("version", ["0.9.0", "0.10.2", "0.12.0.1", "0.12.1.dev2"])
+@pytest.mark.parametrize("version", ["0.10.0", "0.10.2", "0.12.0.1", "0.12.1.dev2"])
 def test_a_jax_in_the_range_is_not(version: str) -> None:
     from polypath.client.backend import check_version
 

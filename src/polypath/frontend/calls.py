@@ -1,0 +1,105 @@
+"""What a gRPC server is to this package: methods by path, and the calls it makes of them.
+
+There are two: `http2` (lean, on the head's own loop) and `grpcio_server` (the standard library's
+peer, to compare with and to fall back on). Every method is served as a stream of messages each
+way, which is what all of gRPC's kinds of methods are on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Literal, Protocol, TypeAlias, get_args
+
+from polypath.frontend.refused import Refused, invalid
+from polypath.types import Code
+
+Wait: TypeAlias = Callable[[], Awaitable[None]]
+"""What has to be awaited before the next message can be taken."""
+
+ServerKind: TypeAlias = Literal["lean", "grpcio"]
+SERVERS: Final[tuple[str, ...]] = get_args(ServerKind)
+
+MOST_BYTES: Final = 2**31 - 1
+"""In one message: protobuf takes no more."""
+
+
+class Conversation(Protocol):
+    """A stream whose responses are not written where its requests are read."""
+
+    def connect(self, write: Callable[[bytes], None]) -> None:
+        """`write` is where responses go, at any time from now on."""
+        ...
+
+    def receive(self, data: bytes) -> Wait | None:
+        """Take a message, or say what to wait for."""
+        ...
+
+    def finish(self) -> None:
+        """No message will come: write what is left."""
+        ...
+
+
+class Call(Protocol):
+    """One call of a method."""
+
+    @property
+    def peer(self) -> str:
+        """Who calls, for people."""
+        ...
+
+    def header(self, name: str) -> bytes | None:
+        """The value of a binary header."""
+        ...
+
+    async def each(self, take: Callable[[bytes], Wait | None]) -> None:
+        """Give `take` each message in order, until the client has sent all."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send a message, and wait while the client takes no more."""
+        ...
+
+    async def converse(self, conversation: Conversation) -> None:
+        """Serve a conversation until the client has sent all."""
+        ...
+
+
+Method: TypeAlias = Callable[[Call], Awaitable[None]]
+"""Serves a call; it ends well on return, and with the failure of a `Refused` that is raised."""
+Methods: TypeAlias = Mapping[str, Method]
+"""By path: `/package.Service/Method`."""
+
+
+class Server(Protocol):
+    """Serves methods on a unix socket."""
+
+    async def serve(self, path: str) -> None:
+        """Listen at `path`, and return.
+
+        Raises:
+            OSError: nobody can listen there.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End all calls."""
+        ...
+
+
+async def read_only(call: Call) -> bytes:
+    """The one message of a call.
+
+    Raises:
+        Refused: there is none, or a second.
+    """
+    found: list[bytes] = []
+
+    def take(data: bytes) -> None:
+        if found:
+            raise invalid("The call has two messages where its method takes one.")
+        found.append(data)
+
+    await call.each(take)
+    if not found:
+        raise Refused(Code.INVALID_ARGUMENT, "The call has no message where its method takes one.")
+    return found[0]

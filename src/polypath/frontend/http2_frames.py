@@ -1,0 +1,293 @@
+"""HTTP/2 frames (RFC 9113) and gRPC's messages inside them: bytes in, frames out, and back.
+
+Does no I/O and knows no stream's state: that is `http2`. What it cannot read raises `Broken`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+import hpack
+
+from polypath.frontend.calls import MOST_BYTES
+from polypath.frontend.refused import Refused
+from polypath.types import Code, Failure
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DEFAULT_WINDOW: Final = 65_535
+DEFAULT_FRAME: Final = 16_384
+MOST_WINDOW: Final = 2**31 - 1
+MOST_FRAME: Final = 1 << 22
+"""Bytes in a frame that we take: room for a chunk of an upload."""
+MOST_HEADERS: Final = 1 << 16
+"""Bytes in a call's headers."""
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+PRIORITIZED: Final = 0x20
+
+SETTING_MAX_STREAMS: Final = 3
+SETTING_WINDOW: Final = 4
+SETTING_FRAME: Final = 5
+SETTING_HEADERS: Final = 6
+
+
+class Error(IntEnum):
+    """HTTP/2's error codes, as far as we use them."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    FLOW_CONTROL_ERROR = 3
+    STREAM_CLOSED = 5
+    FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
+    COMPRESSION_ERROR = 9
+    ENHANCE_YOUR_CALM = 11
+
+
+class Broken(Exception):
+    """The peer does not speak HTTP/2; the connection ends."""
+
+    def __init__(self, code: Error, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Frame(NamedTuple):
+    """One frame, as it came."""
+
+    kind: int
+    flags: int
+    stream: int
+    payload: bytes
+
+
+_HEAD: Final = struct.Struct(">HBBBI")  # the length's 24 bits, kind, flags, stream
+_MESSAGE_HEAD: Final = struct.Struct(">BI")  # whether compressed, length
+_DATA_HEAD: Final = struct.Struct(">HBBBIBI")  # of a DATA frame with a whole message
+_NUMBER: Final = struct.Struct(">I")
+_SETTING: Final = struct.Struct(">HI")
+
+
+class FrameReader:
+    """Cuts one connection's bytes, which may come in any pieces, into frames."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._begun = False
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that `data` completes. Read all of them before the next call.
+
+        Raises:
+            Broken: this is not HTTP/2, or a frame is bigger than we take.
+        """
+        whole = data
+        if self._rest:
+            self._rest += data
+            if not self._completes_frame():
+                return
+            whole = bytes(self._rest)
+            self._rest.clear()
+        at, size = 0, len(whole)
+        if not self._begun:
+            if whole[: len(PREFACE)] != PREFACE[:size]:
+                raise Broken(Error.PROTOCOL_ERROR, "The connection does not begin as HTTP/2.")
+            self._begun = size >= len(PREFACE)
+            at = len(PREFACE) if self._begun else size
+            if not self._begun:
+                self._rest += whole
+        while size - at >= 9:
+            high, low, kind, flags, stream = _HEAD.unpack_from(whole, at)
+            end = at + 9 + (high << 8 | low)
+            if end - at - 9 > MOST_FRAME:
+                raise Broken(Error.FRAME_SIZE_ERROR, "A frame is bigger than the settings allow.")
+            if end > size:
+                break
+            yield Frame(kind, flags, stream & 0x7FFF_FFFF, whole[at + 9 : end])
+            at = end
+        if at < size:
+            self._rest += whole[at:]
+
+    def _completes_frame(self) -> bool:
+        """Whether the rest has a whole frame: a big one in many pieces is not copied at each."""
+        rest = self._rest
+        if not self._begun or len(rest) < 9:
+            return True
+        length = rest[0] << 16 | rest[1] << 8 | rest[2]
+        return length > MOST_FRAME or len(rest) >= 9 + length
+
+
+class MessageReader:
+    """Puts one stream's messages together from the payloads of its DATA frames."""
+
+    def __init__(self) -> None:
+        self._parts = bytearray()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no message is half here."""
+        return not self._parts
+
+    def feed(self, payload: bytes) -> list[bytes]:
+        """The messages that `payload` completes.
+
+        Raises:
+            Refused: one is compressed, or too big.
+        """
+        if not self._parts and len(payload) >= 5 and len(payload) == 5 + _length(payload):
+            return [payload[5:]]
+        self._parts += payload
+        parts, at, found = self._parts, 0, list[bytes]()
+        while len(parts) - at >= 5 and len(parts) - at >= (end := 5 + _length(parts, at)):
+            with memoryview(parts) as view:
+                found.append(bytes(view[at + 5 : at + end]))
+            at += end
+        del parts[:at]
+        return found
+
+
+def _length(data: bytes | bytearray, at: int = 0) -> int:
+    compressed, length = _MESSAGE_HEAD.unpack_from(data, at)
+    if compressed:
+        raise Refused(Code.UNIMPLEMENTED, "The message is compressed, which this server cannot undo: send it as it is.")
+    if length > MOST_BYTES:
+        raise Refused(
+            Code.RESOURCE_EXHAUSTED, f"The message has {length} bytes; no more than {MOST_BYTES} can be read."
+        )
+    return length
+
+
+def unpad(frame: Frame) -> bytes:
+    """The payload of a DATA or HEADERS frame without padding and priority.
+
+    Raises:
+        Broken: there is more padding than payload.
+    """
+    payload = frame.payload
+    padding = start = 0
+    if frame.flags & PADDED and payload:
+        padding, start = payload[0], 1
+    elif frame.flags & PADDED:
+        raise Broken(Error.FRAME_SIZE_ERROR, "A padded frame is empty.")
+    if frame.kind == HEADERS and frame.flags & PRIORITIZED:
+        start += 5
+    if start + padding > len(payload):
+        raise Broken(Error.PROTOCOL_ERROR, "A frame has more padding than payload.")
+    return payload[start : len(payload) - padding]
+
+
+def number(frame: Frame) -> int:
+    """The payload of a frame that is one number.
+
+    Raises:
+        Broken: it is none.
+    """
+    if len(frame.payload) != 4:
+        raise Broken(Error.FRAME_SIZE_ERROR, f"A frame of kind {frame.kind} has not 4 bytes.")
+    return int(_NUMBER.unpack(frame.payload)[0])
+
+
+def settings_of(frame: Frame) -> Iterable[tuple[int, int]]:
+    """What a SETTINGS frame sets.
+
+    Raises:
+        Broken: its size or its stream is wrong.
+    """
+    if frame.stream:
+        raise Broken(Error.PROTOCOL_ERROR, "Settings are the connection's, not a stream's.")
+    if len(frame.payload) % 6 or (frame.flags & ACK and frame.payload):
+        raise Broken(Error.FRAME_SIZE_ERROR, "The settings are cut off.")
+    return _SETTING.iter_unpack(frame.payload)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
+    """A frame's bytes."""
+    size = len(payload)
+    return _HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream) + bytes(payload)
+
+
+def settings(values: Iterable[tuple[int, int]]) -> bytes:
+    """A SETTINGS frame."""
+    return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*value) for value in values))
+
+
+def reset(stream: int, code: Error) -> bytes:
+    """A RST_STREAM frame."""
+    return frame(RST_STREAM, 0, stream, _NUMBER.pack(code))
+
+
+def goaway(last_stream: int, code: Error, why: str) -> bytes:
+    """A GOAWAY frame."""
+    return frame(GOAWAY, 0, 0, _NUMBER.pack(last_stream) + _NUMBER.pack(code) + why.encode())
+
+
+def window_update(stream: int, more: int) -> bytes:
+    """A WINDOW_UPDATE frame."""
+    return frame(WINDOW_UPDATE, 0, stream, _NUMBER.pack(more))
+
+
+def data_of_message(stream: int, message: bytes) -> bytes:
+    """A DATA frame that holds one whole message."""
+    size = len(message) + 5
+    return _DATA_HEAD.pack(size >> 8 & 0xFFFF, size & 0xFF, DATA, 0, stream, 0, size - 5) + message
+
+
+def message_bytes(message: bytes) -> bytes:
+    """A message as it is cut into DATA frames."""
+    return _MESSAGE_HEAD.pack(0, len(message)) + message
+
+
+_PRINTABLE: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != ord("%"))
+_MOST_TEXT: Final = 4096
+"""Bytes of a failure's message: clients refuse headers of more than 8 KiB."""
+
+
+def _headers(stream: int, flags: int, fields: Iterable[tuple[str, str]]) -> bytes:
+    # Never indexed, so that the encoder keeps no state and the order of calls does not matter.
+    block = hpack.Encoder().encode([hpack.NeverIndexedHeaderTuple(*field) for field in fields], huffman=False)
+    return frame(HEADERS, flags | END_HEADERS, stream, block)
+
+
+_RESPONSE: Final = ((":status", "200"), ("content-type", "application/grpc"))
+_RESPONSE_BLOCK: Final = _headers(1, 0, _RESPONSE)[9:]
+
+
+def response_headers(stream: int) -> bytes:
+    """What comes before the first message."""
+    return frame(HEADERS, END_HEADERS, stream, _RESPONSE_BLOCK)
+
+
+def trailers(stream: int, failure: Failure | None, *, begun: bool) -> bytes:
+    """The end of a call; the whole response where it has not `begun`."""
+    fields = [] if begun else list(_RESPONSE)
+    fields.append(("grpc-status", str(int(failure.code) if failure else 0)))
+    if failure:
+        fields.append(("grpc-message", quote(failure.message, safe=_PRINTABLE)[:_MOST_TEXT]))
+    return _headers(stream, END_STREAM, fields)
+
+
+def decode_headers(decoder: hpack.Decoder, block: bytes) -> dict[str, bytes]:
+    """The headers of a call; of those that come twice, the first.
+
+    Raises:
+        Broken: they are no headers, or too many.
+    """
+    try:
+        pairs = decoder.decode(block, raw=True)
+    except hpack.OversizedHeaderListError as error:
+        raise Broken(Error.ENHANCE_YOUR_CALM, "The headers are too long.") from error
+    except hpack.HPACKError as error:
+        raise Broken(Error.COMPRESSION_ERROR, f"The headers cannot be read: {error}.") from error
+    found: dict[str, bytes] = {}
+    for name, value in pairs:
+        found.setdefault(bytes(name).decode("latin-1"), bytes(value))
+    return found
