@@ -80,7 +80,11 @@ class Head:
         self._channel = HeadChannel(f"ipc://{config.runtime_dir}/reports", self.handle)
         self._launcher: Launcher = LocalLauncher(self._exited, log_dir=Path(config.log_dir), platform=config.platform)
         self._frontend = Frontend(
-            self.handle, self._view, shared=Path(config.shared_dir), control=Control(self.status, self._asked_to_end)
+            self.handle,
+            self._view,
+            shared=Path(config.shared_dir),
+            control=Control(self.status, self._asked_to_end),
+            server="grpcio" if os.environ.get("POLYPATH_GRPC_SERVER") == "grpcio" else "lean",
         )
         self._effects: dict[type, Callable[[Any], object]] = {
             events.Send: self._send,

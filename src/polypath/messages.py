@@ -28,7 +28,6 @@ from polypath.types import (
     ValueId,
 )
 
-
 _T = TypeVar("_T")
 
 

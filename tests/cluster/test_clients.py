@@ -20,7 +20,7 @@ x = jax.device_put(np.full(8, START, np.float32), NamedSharding(mesh, P("x")))
 step = jax.jit(lambda x: x + jnp.sum(x) / 8)
 while True:
     x = step(x)
-    print(float(x[0]), flush=True)
+    print(float(jax.device_get(x)[0]), flush=True)
     input()
 """
 

@@ -26,14 +26,14 @@ import pathwaysutils
 pathwaysutils.initialize()
 assert importlib.util.find_spec("polypath") is None
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 assert jax.__version__ == os.environ["EXPECTED_JAX"], jax.__version__
 devices = jax.devices()
 assert len(devices) == 4 and {d.slice_index for d in devices} == {0}, devices
 assert devices[0].client.runtime_type == "proxy/polypath"
 
-mesh = jax.make_mesh((2, 2), ("a", "b"))
+mesh = Mesh(np.array(devices).reshape(2, 2), ("a", "b"))
 a = np.arange(64.0, dtype=np.float32).reshape(8, 8)
 x = jax.device_put(a, NamedSharding(mesh, P("a", "b")))
 np.testing.assert_array_equal(jax.device_get(x), a)

@@ -20,8 +20,6 @@ PREFIX = "case_"
 # What jaxlib's own client refuses before the cluster is asked.
 REFUSED_BY_CLIENT = {
     ("compiling", "lowered_cost_analysis"): "implemented for a PjRt-compatible backend only",
-    ("dtypes", "broadcast_host_memory"): "Negative or zero strides are not fully supported",
-    ("dtypes", "reversed_host_memory"): "Negative or zero strides are not fully supported",
 }
 
 

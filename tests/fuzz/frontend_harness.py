@@ -13,7 +13,7 @@ import itertools
 import os
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,10 +38,13 @@ _SIZES: Final = (8, 16, 32, 4, 0, 1)
 
 
 class Cluster(SimulatedCluster):
-    """A simulated cluster whose clients are sessions of the frontend."""
+    """A simulated cluster whose clients are sessions of the frontend, to which `answer` takes each reply."""
 
     def __init__(self, islands: int) -> None:
         self.sessions: dict[int, Session] = {}
+        self.answer: Callable[[events.Reply], None] = lambda reply: self.sessions[reply.session].deliver(
+            reply.op, reply.result
+        )
         super().__init__(_HOSTS, DEVICES // _HOSTS, islands)
 
     def view(self) -> ClusterView:
@@ -58,8 +61,8 @@ class Cluster(SimulatedCluster):
     def _do(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case events.Reply(session=session, op=op, result=result):
-                    self.sessions[session].deliver(op, result)
+                case events.Reply():
+                    self.answer(effect)
                 case events.Share(source=source, names=names):
                     for name in names:
                         os.link(source.path, name)

@@ -219,7 +219,9 @@ class Requests:
         del body.args_handles[:], body.result_array_handle[:]
         body.args_handles.extend(found[: self._choices.below(3)])
         if self._choices.one_in(2):
-            body.result_array_handle.extend(self._handle_for(HANDLERS[self._kind].makes) for _ in executable.info.outputs)
+            body.result_array_handle.extend(
+                self._handle_for(HANDLERS[self._kind].makes) for _ in executable.info.outputs
+            )
 
     def _fill_shards(self, message: Any) -> None:
         if message.host_buffers or message.addressable_shard_indices:

@@ -21,15 +21,16 @@ def status_view(status: Status) -> RenderableType:
     title = Text.assemble(
         ("Cluster ", "bold"),
         (status.name, "bold"),
-        f": {devices} {status.platform} devices of {_count(len(of.hosts), 'host')} in {_count(islands, 'island')}, "
-        f"head's pid {status.pid}, jaxlib {status.version}\n{status.address}",
+        f": {_count(devices, f'{status.platform} device')} of {_count(len(of.hosts), 'host')} in "
+        f"{_count(islands, 'island')}\n{status.address}\nhead's pid {status.pid}, jaxlib {status.version}\n",
     )
+    held = f"\n{_count(of.values, 'array')} and {_count(of.executables, 'executable')} held"
+    waiting = f", {_count(of.pending, 'answer')} awaited from workers" if of.pending else ""
     totals = Text(
-        f"{_count(of.values, 'value')}, {_count(of.executables, 'executable')}, {of.pending} questions pending; "
-        f"{_count(of.executions, 'execution')} so far; {_size(status.transport.command_bytes)} to workers, "
-        f"{_size(status.transport.report_bytes)} back"
+        f"{held}{waiting}\n{_count(of.executions, 'execution')} so far; "
+        f"{_size(status.transport.command_bytes)} to workers, {_size(status.transport.report_bytes)} back"
     )
-    return Group(title, _hosts(status), _sessions(status), totals)
+    return Group(title, _hosts(status), Text(), _sessions(status), totals)
 
 
 def _hosts(status: Status) -> Table:

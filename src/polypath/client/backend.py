@@ -1,7 +1,8 @@
 """Makes a cluster a backend of JAX. The only file of the client that touches JAX's internals.
 
-JAX has no public way to give one backend two names, nor to ask whether backends exist; both
-are done here, for the versions of JAX named below. Registers; does not start or stop clusters.
+JAX has no public way to give one backend two names, to ask whether backends exist, or to change
+how a numpy array is put on a device; all are done here, for the versions of JAX named below.
+Registers; does not start or stop clusters.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any, Final
 import jax
 import jax.extend.backend
 import msgspec
-from jax._src import lib, xla_bridge
+import numpy as np
+from jax._src import lib, literals, xla_bridge
+from jax._src.interpreters import pxla
 
 from polypath.client.environment import (
     CLIENT_ATTRIBUTE,
@@ -43,6 +46,7 @@ _WARNINGS_OFF: Final = 2
 # JAX's annotations don't reach as far as its users.
 _bridge: Any = xla_bridge
 _lib: Any = lib
+_pxla: Any = pxla
 _extend: Any = jax.extend.backend
 _config: Any = jax.config
 
@@ -132,6 +136,7 @@ def _make_client() -> Any:
     check_answers(target)
     record = _record(target)
     folder = None if record is None else make_folder(Path(record.shared_dir))
+    _make_strides_positive()
     stop_watch()
     if record is not None and not record.stale:
         _watch = HeadWatch(record, folder)
@@ -145,6 +150,30 @@ def _make_client() -> Any:
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
     _bridge._backends.setdefault(client._raw_platform, client)
     return client
+
+
+def _make_strides_positive() -> None:
+    """Copy numpy arrays that jaxlib's proxy client refuses: those with a negative or a zero stride."""
+    handlers = _pxla.shard_arg_handlers
+    for kind in (np.ndarray, getattr(literals, "TypedNdArray", None)):
+        put = handlers.get(kind)
+        if put is None or hasattr(put, "puts"):
+            continue
+
+        def put_contiguous(xs: Any, *rest: Any, put: Any = put) -> Any:
+            return put([_contiguous(x) for x in xs], *rest)
+
+        put_contiguous.puts = kind  # pyright: ignore[reportFunctionMemberAccess]
+        handlers[kind] = put_contiguous
+
+
+def _contiguous(x: Any) -> Any:
+    array: Any = np.asarray(x)
+    if min(array.strides, default=1) > 0:
+        return x
+    # Not ascontiguousarray, which leaves the strides of an array of one element as they are.
+    array = array.copy(order="C")
+    return array if isinstance(x, np.ndarray) else type(x)(array, weak_type=x.weak_type)
 
 
 def _connect(target: str, folder: Path | None) -> Any:

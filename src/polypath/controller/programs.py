@@ -199,7 +199,9 @@ class Programs:
             refuse(Code.NOT_FOUND, f"Future {handle} is unknown in this session, or was awaited before.")
         if future.failure is not None:
             raise Refused(future.failure)
-        self._arrays.await_values(request, future.values)
+        # What was freed meanwhile is on no worker any more.
+        values = [v for v in future.values if v.failure is not None or v.id in self._core.values]
+        self._arrays.await_values(request, values)
 
     def unload(self, request: events.Unload) -> None:
         session = self._core.session(request)

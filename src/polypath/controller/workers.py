@@ -132,7 +132,7 @@ class Workers:
                 self._move(host, HostState.AWAY)
             self._fail_host(host, f"its island was given up: {cause}")
             self._move(host, HostState.DOWN)
-            host.held.clear()
+            core.drop_held(host)
 
     def _fail_host(self, host: Host, cause: str) -> None:
         """Fail every value, program and question that needs this host."""
@@ -160,7 +160,7 @@ class Workers:
         for number, pending in list(core.pending.items()):
             if host.id in pending.waiting:
                 self._answer(number, host.id, failure)
-        host.held.clear()
+        core.drop_held(host)
 
     def _tell_peers(self) -> None:
         """Who may send shards to whom now; what is for another host waits at its sender until it is back."""

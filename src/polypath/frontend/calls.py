@@ -7,7 +7,7 @@ way, which is what all of gRPC's kinds of methods are on the wire.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 from polypath.frontend.refused import Refused, invalid
@@ -24,14 +24,26 @@ MOST_BYTES: Final = 2**31 - 1
 
 
 class Conversation(Protocol):
-    """A stream whose responses are not written where its requests are read."""
+    """A stream whose responses are not made where its requests are read.
+
+    It has two faces, and a server uses one: `connect` and `receive` do all where it comes up,
+    `write_responses` and `read_requests` are tasks beside each other.
+    """
 
     def connect(self, write: Callable[[bytes], None]) -> None:
-        """`write` is where responses go, at any time from now on."""
+        """Give responses to `write`, from now on."""
         ...
 
     def receive(self, data: bytes) -> Wait | None:
         """Take a message, or say what to wait for."""
+        ...
+
+    async def read_requests(self, stream: AsyncIterator[bytes]) -> Refused | None:
+        """Take all messages; return why it cannot go on, if so."""
+        ...
+
+    async def write_responses(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Write the responses until `finish`."""
         ...
 
     def finish(self) -> None:

@@ -6,11 +6,12 @@ Owns nothing: it calls what the head gave it. `control_client` is the other end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import grpc
-import grpc.aio
 import msgspec
+
+from polypath.frontend.calls import Call, Methods, read_only
+from polypath.frontend.refused import invalid
 
 SERVICE: Final = "polypath.Control"
 
@@ -34,23 +35,18 @@ class Control:
         self._status = status
         self._shutdown = shutdown
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """The methods, for a server."""
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Status": grpc.unary_unary_rpc_method_handler(self._answer_status),
-                "Shutdown": grpc.unary_unary_rpc_method_handler(self._answer_shutdown),
-            },
-        )
+    def methods(self) -> Methods:
+        """What a server is to serve."""
+        return {f"/{SERVICE}/Status": self._answer_status, f"/{SERVICE}/Shutdown": self._answer_shutdown}
 
-    async def _answer_status(self, _data: bytes, _context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        return msgspec.json.encode(self._status())
+    async def _answer_status(self, call: Call) -> None:
+        await read_only(call)
+        await call.write(msgspec.json.encode(self._status()))
 
-    async def _answer_shutdown(self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    async def _answer_shutdown(self, call: Call) -> None:
         try:
-            request = msgspec.json.decode(data, type=ShutdownRequest)
+            request = msgspec.json.decode(await read_only(call), type=ShutdownRequest)
         except msgspec.DecodeError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"This is no shutdown request: {error}.")
+            raise invalid(f"This is no shutdown request: {error}.") from error
         self._shutdown(request)
-        return b"{}"
+        await call.write(b"{}")

@@ -139,6 +139,10 @@ class HostBuffers:
             ) from error
         self.store(handle, Shared(str(ours), size))
 
+    def has_all(self, handles: Iterable[int]) -> bool:
+        """Whether `wait_stored` would return at once."""
+        return all(handle in self._buffers or not _is_clients(handle) for handle in handles)
+
     async def wait_stored(self, handles: Iterable[int]) -> None:
         """Return once all of them are here. The caller is the session's only one to wait.
 

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-import grpc.aio
 from google.protobuf.message import DecodeError
 
 from polypath.controller.events import AnyRequest, Close, MakeErrors, Result
+from polypath.frontend.calls import Wait
 from polypath.frontend.host_buffers import HostBuffers, discard
 from polypath.frontend.refused import Refused, invalid
 from polypath.frontend.requests import HANDLERS, Answer, Handler, Scope, status
@@ -74,42 +75,65 @@ class Session:
         self._responses: deque[bytes] = deque()
         self._acknowledgements: deque[bytes] = deque()
         """Responses that the client does not wait for: they let those that it waits for go first."""
-        self._wake = asyncio.Event()
+        self._awake = asyncio.Event()
+        self._wake: Callable[[], None] = self._awake.set
+        """Have the responses written, by `connect` or by `write_responses`."""
         self._finished = False
         self._closed = False
 
     # --- Requests -----------------------------------------------------------------------------
 
+    def receive(self, data: bytes) -> Wait | None:
+        """Serve a request at once, or say what it waits for; no other may be served before it.
+
+        Raises:
+            Refused: the bytes make no sense, and the session cannot go on.
+        """
+        try:
+            request = pb.IfrtRequest.FromString(data)
+        except DecodeError as error:
+            raise invalid(_MALFORMED) from error
+        return self.serve(request)
+
     async def read_requests(self, stream: AsyncIterator[bytes]) -> Refused | None:
         """Serve the stream until it ends; return why where its bytes made no sense."""
         async for data in stream:
             try:
-                request = pb.IfrtRequest.FromString(data)
-            except DecodeError:
-                return invalid(_MALFORMED)
-            await self.serve(request)
+                wait = self.receive(data)
+            except Refused as refused:
+                return refused
+            if wait is not None:
+                await wait()
         return None
 
-    async def serve(self, request: pb.IfrtRequest) -> None:
-        """Turn a request into an event, once its host buffers are here."""
+    def serve(self, request: pb.IfrtRequest) -> Wait | None:
+        """Turn a request into an event, or say what it waits for."""
         self.requests += 1
         kind = request.WhichOneof("request")
         metadata = request.request_metadata
         op, context = metadata.op_id, metadata.user_context_id
         if kind is None:
             self._reject(op, context, invalid("The request is empty, or of a newer protocol."))
-            return
+            return None
         handler, body = HANDLERS[kind], getattr(request, kind)
         if op in self._pending:
             self._reject(op, context, invalid(f"Operation {op} is not answered yet; its number is taken."))
-            return
-        buffers = handler.buffers(body) if handler.buffers else ()
-        if buffers:
-            await self.buffers.wait_stored(buffers)
+            return None
         waited = not (handler.batched or (handler.makes and getattr(body, handler.makes)))
         pending = _Pending(handler, body, context, self._is_counted(handler, kind, body), waited)
+        buffers = handler.buffers(body) if handler.buffers else ()
+        if buffers and not self.buffers.has_all(buffers):
+            return partial(self._submit_once_stored, op, pending, buffers)
+        self._decode(op, pending, buffers)
+        return None
+
+    async def _submit_once_stored(self, op: int, pending: _Pending, buffers: Sequence[int]) -> None:
+        await self.buffers.wait_stored(buffers)
+        self._decode(op, pending, buffers)
+
+    def _decode(self, op: int, pending: _Pending, buffers: Sequence[int]) -> None:
         try:
-            action = handler.decode(self._scope, op, body)
+            action = pending.handler.decode(self._scope, op, pending.body)
         except Refused as refused:
             self.buffers.drop(buffers)
             self._refuse(op, pending, refused.failure)
@@ -192,32 +216,40 @@ class Session:
                 self._contexts.clear()
         if waited:
             self._responses.append(response.SerializeToString())
-            self._wake.set()
+            self._wake()
         else:
             self._acknowledgements.append(response.SerializeToString())
             if len(self._acknowledgements) == 1:
-                asyncio.get_running_loop().call_later(_PATIENCE, self._wake.set)
+                asyncio.get_running_loop().call_later(_PATIENCE, self._wake)
+
+    def connect(self, write: Callable[[bytes], None]) -> None:
+        """Give `write` the responses from now on, where they are made."""
+
+        def write_all() -> None:
+            for queue in (self._responses, self._acknowledgements):
+                while queue:
+                    write(queue.popleft())
+
+        self._wake = write_all
+        write_all()
 
     async def write_responses(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send the responses as they come, until `finish`, or until the connection breaks."""
+        """Send the responses one by one, until `finish`."""
         responses, acknowledgements = self._responses, self._acknowledgements
-        try:
-            while True:
-                while responses or acknowledgements:
-                    await write(responses.popleft() if responses else acknowledgements.popleft())
-                if self._finished:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-        except grpc.aio.BaseError:
-            return  # the reader learns of the broken connection too, and ends the session
+        while True:
+            while responses or acknowledgements:
+                await write(responses.popleft() if responses else acknowledgements.popleft())
+            if self._finished:
+                return
+            self._awake.clear()
+            await self._awake.wait()
 
     # --- The end ------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """No request will come: write what is answered, then end."""
         self._finished = True
-        self._wake.set()
+        self._wake()
 
     def close(self, reason: str = "") -> None:
         """Free everything, and tell the controller. The stream has ended, in order or for `reason`."""

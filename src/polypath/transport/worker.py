@@ -216,4 +216,7 @@ def _read_shards(socket: zmq.Socket[bytes], on_shard: OnShard) -> None:
             log.warning("Dropped a shard of %d frames instead of 3.", len(parts))
             continue
         tag, header, data = parts
-        on_shard(tag.bytes.decode("utf-8", "replace"), header.bytes, data.buffer)
+        try:
+            on_shard(tag.bytes.decode("utf-8", "replace"), header.bytes, data.buffer)
+        except msgspec.MsgspecError as error:
+            log.warning("Dropped a malformed shard: %s", error)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from polypath.messages import Peer
+from polypath.messages import Peer, decode
 from polypath.types import DeviceId, Failure, HostId, ValueId
 
 OnPeer = Callable[[str, bytes, memoryview], None]
@@ -51,7 +51,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 Receive = Callable[[Header, bytes | memoryview], None]
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Header).decode
+_headers = msgspec.msgpack.Decoder(Header)
 
 
 def tag_of(out: ValueId, device: DeviceId, piece: int) -> str:
@@ -95,7 +95,7 @@ class PeerPost:
             receive(*early)
 
     def _on_peer(self, tag: str, header: bytes, data: bytes | memoryview) -> None:
-        decoded = _decode(header)
+        decoded = decode(_headers, header)
         with self._lock:
             receive = self._expected.pop(tag, None)
             if receive is None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from polypath.client.folder import make_folder
 from polypath.client.watch import HeadWatch
+from polypath.frontend.farewell import Farewell
 from polypath.launch.runtime_dir import ClusterRecord
 from polypath.processes import start_time
 
@@ -42,3 +44,45 @@ def test_a_stopped_watch_says_nothing(capfd: pytest.CaptureFixture[str]) -> None
     watch.stop()
     assert capfd.readouterr().err == ""
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_the_end_of_the_session_is_told_with_its_reason(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    assert folder is not None
+    watch = HeadWatch(record(os.getpid()), folder)
+    farewell = Farewell(folder)
+    farewell.say("it rained.")
+    watch._told.wait(10)  # pyright: ignore[reportPrivateUsage]
+    watch.stop()
+    farewell.say("It is over.")
+    assert capfd.readouterr().err == (
+        "polypath: the session with the cluster 't-a' ended, and with it all its values: it rained.\n"
+    )
+
+
+def test_an_end_without_a_reason_is_no_news(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    assert folder is not None
+    watch = HeadWatch(record(os.getpid()), folder)
+    Farewell(folder).say()
+    watch._told.wait(10)  # pyright: ignore[reportPrivateUsage]
+    watch.stop()
+    assert capfd.readouterr().err == ""
+
+
+def test_an_array_that_did_not_get_through_is_the_reason(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    assert folder is not None
+    (folder / "lt_7").write_bytes(b"half")
+    watch = HeadWatch(record(os.getpid()), folder)
+    Farewell(folder).say()
+    watch._stop_at_exit()  # pyright: ignore[reportPrivateUsage]
+    assert "values: an array got no further than 4 bytes into shared memory in" in capfd.readouterr().err
+
+
+def test_nobody_is_told_who_does_not_listen(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    assert folder is not None
+    Farewell(folder).say("Nobody hears it.")
+    Farewell(tmp_path).say("There is no pipe.")
+    Farewell(None).say("There is no folder.")

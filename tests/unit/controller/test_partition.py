@@ -56,7 +56,29 @@ def test_uneven_tiles_end_with_the_array() -> None:
     assert shard_shapes(sharding, (10,)) == ((3,), (3,), (3,), (1,))
 
 
-@pytest.mark.parametrize("proto", [b"\x08", b"\x1a\x05\x02", b"\x0b", b"\x08\x04", bytes((8, 3, 26, 1, 3))])
+_TWO_TILES = bytes((8, 3, 26, 1, 2))
+_HUGE = b"\xff" * 8 + b"\x7f"
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [
+        b"\x08",
+        b"\x1a\x05\x02",
+        b"\x0b",
+        b"\x08\x04",
+        b"\x11\x00",
+        bytes((8, 3, 26, 1, 3)),
+        bytes((8, 3, 26, 9)) + _HUGE,
+        _TWO_TILES + bytes((34, 2, 0, 2)),
+        _TWO_TILES + bytes((34, 2, 1, 1)),
+        _TWO_TILES + bytes((34, 3, 0, 1, 1)),
+        _TWO_TILES + bytes((74, 9)) + _HUGE,
+        _TWO_TILES + bytes((74, 2, 2, 1, 82, 2, 0, 5)),
+        _TWO_TILES + bytes((74, 2, 2, 1, 82, 2, 0, 0)),
+        bytes((8, 3, 26, 0xFF, 3)) + bytes(511),
+    ],
+)
 def test_a_sharding_that_makes_no_sense_is_refused(proto: bytes) -> None:
     with pytest.raises(ProtocolError):
         shard_boxes(Sharding((0, 1), "", proto), (4,))

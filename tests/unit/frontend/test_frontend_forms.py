@@ -98,6 +98,12 @@ def test_any_layout_is_read_or_refused(text: bytes) -> None:
         layouts.from_text(text)
 
 
+@pytest.mark.parametrize("text", [b"{1,,0}", b"{%s}" % (b"9" * 5000), b"{0:L(%s)}" % (b"9" * 5000)])
+def test_numbers_of_a_layout_that_cannot_be_read(text: bytes) -> None:
+    with pytest.raises(Refused, match="number"):
+        layouts.from_text(text)
+
+
 def test_layouts_in_messages() -> None:
     compact = pb.CompactLayoutProto(major_to_minor=[0, 1]).SerializeToString()
     serialized = pb.Serialized(type_name="xla::ifrt::CompactLayout", data=compact)

@@ -37,11 +37,16 @@ class Client:
         return pb.IfrtRequest(request_metadata=metadata, **{f"{k}_request": v for k, v in body.items()})
 
     async def ask(self, **body: object) -> None:
-        await self.session.serve(self.request(**body))
+        wait = self.session.serve(self.request(**body))
+        if wait is not None:
+            await wait()
 
     def responses(self) -> list[pb.IfrtResponse]:
-        found = [pb.IfrtResponse.FromString(data) for data in self.session._responses]
-        self.session._responses.clear()
+        """What was answered since; what the client does not wait for comes last."""
+        queues = self.session._responses, self.session._acknowledgements
+        found = [pb.IfrtResponse.FromString(data) for queue in queues for data in queue]
+        for queue in queues:
+            queue.clear()
         return found
 
     async def response(self, **body: object) -> pb.IfrtResponse:
@@ -99,6 +104,19 @@ def test_a_request_waits_for_its_buffer_and_so_do_those_after_it() -> None:
     asyncio.run(main())
 
 
+def test_a_buffer_may_come_after_the_request_for_it_was_given_up() -> None:
+    async def main() -> None:
+        client = Client()
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(client.ask(make_array_from_host_buffer=put(1)))
+            await asyncio.sleep(0)
+            waiting.cancel()
+        client.buffers.store(1, b"12345678")
+        assert not client.controller.events
+
+    asyncio.run(main())
+
+
 def test_responses_come_in_any_order_and_name_their_request() -> None:
     async def main() -> None:
         client = Client()
@@ -147,12 +165,14 @@ REFUSED = [
     (put(1, sharding=pb.ShardingProto()), "Shardings of type '' are unknown."),
     (put(1, dtype=pb.DTypeProto()), "Element type 0 of the wire has no counterpart"),
     (put(1, shape=pb.ShapeProto(dims=[-1])), "has a negative dimension"),
+    (put(1, shape=pb.ShapeProto(dims=[2**62] * 300)), "cannot have 300 dimensions, only up to 127"),
     (put(1, shape=pb.ShapeProto(dims=[3])), "has 8 bytes where float32[3] has 12"),
     (put(1, shape=pb.ShapeProto(dims=[2**62, 2**62])), "has 8 bytes where"),
     (put(1, byte_strides=pb.ByteStrides(strides=[-4])), "do not fit elements of 4 bytes"),
     (put(1, byte_strides=pb.ByteStrides(strides=[4, 4])), "2 strides for 1 dimensions"),
     (put(1, byte_strides=pb.ByteStrides(strides=[8])), "with strides [8] has 12"),
     (put(1, host_buffer_handle=0), "There is no host buffer 0."),
+    (put(1, host_buffer_handle=1 << 62), f"There is no host buffer {1 << 62}."),
     (put(1, layout=pb.LayoutProto()), "layout of type ''"),
 ]
 

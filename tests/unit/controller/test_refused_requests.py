@@ -1,0 +1,80 @@
+"""What a refused request leaves: errors in its results, and nothing else."""
+
+from __future__ import annotations
+
+from polypath.controller import events
+from polypath.messages import HostBuffer, Shared
+from polypath.testing import SimulatedCluster
+from polypath.types import ArraySpec, Code, Failure, Sharding
+
+SPEC = ArraySpec("float32", (2,), Sharding((0,), fully_replicated=True))
+
+
+def cluster() -> SimulatedCluster:
+    """One host of two devices, session 1, and arrays 10 and 11 on the first device."""
+    found = SimulatedCluster(1, 2)
+    found.up()
+    found.handle(events.Open(1, "test"))
+    found.handle(put(found, 10, 11))
+    found.settle()
+    return found
+
+
+def put(at: SimulatedCluster, *handles: int, data: bytes | Shared = b"12345678") -> events.Put:
+    buffer = HostBuffer((2,), None, (0,), data)
+    return events.Put(1, at.op(), tuple(events.HostArray(h, SPEC, None, (buffer,)) for h in handles))
+
+
+def failure_of(at: SimulatedCluster, handle: int) -> Code | None:
+    op = at.op()
+    at.handle(events.CheckReady(1, op, (handle,)))
+    at.settle()
+    reply = at.replies[1, op]
+    assert reply is None or isinstance(reply, Failure)
+    return reply.code if reply else None
+
+
+def test_a_handle_in_use_keeps_its_array_and_the_others_become_errors() -> None:
+    at = cluster()
+    op = at.op()
+    at.handle(events.Copy(1, op, (10, 10), (12, 11), (1,), None, False, False))
+    reply = at.replies[1, op]
+    assert isinstance(reply, Failure)
+    assert reply.code is Code.ALREADY_EXISTS
+    assert [failure_of(at, handle) for handle in (10, 11, 12)] == [None, None, Code.ALREADY_EXISTS]
+    # Nothing of array 12 reaches a worker any more: it would not know it.
+    at.handle(events.Delete(1, at.op(), (12,)))
+    at.handle(events.Destruct(1, at.op(), (10, 11, 12)))
+    at.settle()
+    assert not at.workers[0].values
+
+
+def test_what_was_donated_before_the_refusal_is_gone() -> None:
+    at = cluster()
+    at.handle(events.Bitcast(1, at.op(), (10, 11), (SPEC, SPEC), (12, 11), True))
+    op = at.op()
+    at.handle(events.IsDeleted(1, op, 10))
+    at.handle(events.IsDeleted(1, op + 1, 11))
+    assert (at.replies[1, op], at.replies[1, op + 1]) == (True, False)
+
+
+def test_files_of_a_refused_put_are_discarded() -> None:
+    at = cluster()
+    files = Shared("/dev/shm/a", 8)
+    effects = at.controller.handle(put(at, 12, 11, data=files))
+    assert events.Discard((files, files)) in effects
+    assert not [effect for effect in effects if isinstance(effect, events.Send) and "Put" in str(effect.command)]
+    after_the_end = put(at, 13, data=files)
+    at.handle(events.Close(1))
+    assert events.Discard((files,)) in at.controller.handle(after_the_end)
+
+
+def test_a_remap_plan_beyond_the_shards_is_refused_at_once() -> None:
+    at = cluster()
+    for end in (2, 2**62):
+        every = (events.Interval(0, end, 1),)
+        op = at.op()
+        at.handle(events.Remap(1, op, (10,), (SPEC,), (events.Mapping(0, 0, every, every),), (20 + op,), False))
+        reply = at.replies[1, op]
+        assert isinstance(reply, Failure)
+        assert reply.message == "A remap plan names arrays or shards that do not exist."
