@@ -71,10 +71,13 @@ print("done")
 """
 
 BIG = """
+import os
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 
 sharding = NamedSharding(jax.make_mesh((4,), ("x",)), P("x"))
+devices = jax.devices()
+assert os.environ["IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES"] == os.environ["EXPECTED"]
 a = np.random.default_rng(0).integers(0, 1 << 31, 16 << 20, np.int32)
 assert (np.asarray(jax.device_put(a)) == a).all()
 x = jax.device_put(a, sharding)
@@ -92,6 +95,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
 np.asarray(jax.device_put(np.ones(8 << 20, np.uint8)))
 """
 
+DEFAULT = str(64 << 10)
 THRESHOLD = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES"
 
 VERSION = """
@@ -145,9 +149,10 @@ def test_donation(variables: dict[str, str]) -> None:
     assert run_python(DONATION, variables) == "done\n"
 
 
-@pytest.mark.parametrize("threshold", ["65536", str(1 << 40)], ids=["shared-memory", "grpc"])
+@pytest.mark.parametrize("threshold", [DEFAULT, str(1 << 40)], ids=["shared-memory", "grpc"])
 def test_64_mib_there_and_back(cluster: str, variables: dict[str, str], threshold: str) -> None:
-    assert run_python(BIG, variables | {THRESHOLD: threshold}) == "done\n"
+    given = {THRESHOLD: threshold} if threshold != DEFAULT else {}
+    assert run_python(BIG, variables | given | {"EXPECTED": threshold}) == "done\n"
     wait_no_sessions(cluster)
     (folder,) = Path("/dev/shm").glob(f"*{cluster}")
     assert list(folder.iterdir()) == []

@@ -42,6 +42,8 @@ class Cluster(SimulatedCluster):
 
     def __init__(self, islands: int) -> None:
         self.sessions: dict[int, Session] = {}
+        self.asked = asyncio.Event()
+        """A worker was sent a question for an array's bytes."""
         self.answer: Callable[[events.Reply], None] = lambda reply: self.sessions[reply.session].deliver(
             reply.op, reply.result
         )
@@ -52,11 +54,15 @@ class Cluster(SimulatedCluster):
 
     def deliver(self, host: int) -> bool:
         worker = self.workers.get(host)
-        if worker is not None and worker.commands and isinstance(worker.commands[0], messages.Put):
-            for buffer in worker.commands[0].buffers:
-                if isinstance(buffer.data, messages.Shared):
-                    Path(buffer.data.path).unlink()
+        if worker is not None and worker.commands:
+            _remove_files(worker.commands[0])
         return super().deliver(host)
+
+    def kill(self, host: int) -> None:
+        worker = self.workers.get(host)
+        for command in worker.commands if worker is not None else ():
+            _remove_files(command)  # in a real cluster, with the cluster's folder
+        super().kill(host)
 
     def _do(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -73,7 +79,16 @@ class Cluster(SimulatedCluster):
                 case _:
                     if isinstance(effect, events.Send):
                         assert messages.decode_command(messages.encode(effect.command)) == effect.command
+                        if isinstance(effect.command, messages.Fetch):
+                            self.asked.set()
                     super()._do([effect])
+
+
+def _remove_files(command: messages.Command) -> None:
+    if isinstance(command, messages.Put):
+        for buffer in command.buffers:
+            if isinstance(buffer.data, messages.Shared):
+                Path(buffer.data.path).unlink()
 
 
 class Client:
@@ -156,26 +171,19 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 def one_input(data: bytes) -> None:
     """One life of a cluster, made of `data`."""
-    asyncio.run(_life(Choices(data)))
-
-
-async def _life(choices: Choices) -> None:
     with tempfile.TemporaryDirectory(prefix="pp") as name:
-        folder = Path(name).resolve()
-        lost = await _steps(choices, folder)
-        if not lost:  # What is in a lost worker's queue goes with the whole folder.
-            left = sorted(path.name for path in folder.iterdir())
-            assert not left, f"files were left behind: {left}"
+        asyncio.run(_life(Choices(data), Path(name)))
+        left = sorted(path.name for path in Path(name).iterdir())
+        assert not left, f"files were left behind: {left}"
 
 
-async def _steps(choices: Choices, folder: Path) -> bool:
+async def _life(choices: Choices, folder: Path) -> None:
     cluster = Cluster(1 + choices.below(2))
     cluster.up()
     shared = SharedMemory(folder)
     numbers = itertools.count(1)
     clients = [Client(next(numbers), cluster, shared, folder) for _ in range(1 + choices.below(2))]
     requests = Requests(choices)
-    lost = False
     for step in range(_MOST_STEPS):
         if choices.exhausted:
             break
@@ -202,7 +210,6 @@ async def _steps(choices: Choices, folder: Path) -> bool:
                 _fail(cluster, choices)
             case 9:
                 if choices.one_in(8):
-                    lost = True
                     cluster.kill(choices.below(_HOSTS))
             case 10 if cluster.starting:
                 cluster.join()
@@ -220,7 +227,6 @@ async def _steps(choices: Choices, folder: Path) -> bool:
         assert len(client.buffers) == 0
     cluster.up()
     _nothing_left(cluster)
-    return lost
 
 
 def _fail(cluster: Cluster, choices: Choices) -> None:

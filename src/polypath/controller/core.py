@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
-from polypath.controller.events import Effect, Handle, Reply, Request, Result, Send
+from polypath.controller.events import Discard, Effect, Handle, Reply, Request, Result, Send
 from polypath.controller.state import (
     Compilation,
     Executable,
@@ -28,7 +28,7 @@ from polypath.controller.state import (
     Session,
     Value,
 )
-from polypath.messages import Command, Forget, Peer, Unload
+from polypath.messages import Command, Forget, Peer, Put, Shared, Unload
 from polypath.types import (
     SERVER_HANDLES,
     ArraySpec,
@@ -105,6 +105,13 @@ class Core:
         if ready:
             self.sequence += 1
             self.effects.append(Send(tuple(ready), self.sequence, command))
+
+    def drop_held(self, host: Host) -> None:
+        """Forget the commands that a host would have got, and the files that they would have read."""
+        buffers = [buffer.data for command in host.held if isinstance(command, Put) for buffer in command.buffers]
+        if files := tuple(data for data in buffers if isinstance(data, Shared)):
+            self.effects.append(Discard(files))
+        host.held.clear()
 
     def ask(
         self,

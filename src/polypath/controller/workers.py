@@ -23,7 +23,7 @@ from polypath.types import Code, Failure, HostId, RequestId
 Handler = Callable[[Any], None]
 
 MAX_LOSSES: Final = 3
-"""Starts of a worker that may fail in a row before its host is given up."""
+"""Starts of a worker that may fail in a row before its host is given up; one that never came up gets one."""
 
 SNAPSHOT_PATIENCE: Final = 2.0
 """Seconds that a survivor waits for values that are not computed yet."""
@@ -77,7 +77,7 @@ class Workers:
         self._move(host, HostState.AWAY)
         host.peer = None
         self._tell_peers()
-        if host.losses >= MAX_LOSSES:
+        if host.losses >= (MAX_LOSSES if host.devices else 1):
             self._give_up(island, event.cause)
         else:
             self._gather(island)

@@ -18,12 +18,11 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-import hpack
-
 from polypath.aio import TaskSet
 from polypath.frontend import http2_frames as h2
 from polypath.frontend.calls import Method, Methods
 from polypath.frontend.http2_frames import Broken, Error, Frame
+from polypath.frontend.http2_headers import HeaderReader, trailers
 from polypath.frontend.http2_stream import WINDOW, Stream
 from polypath.frontend.refused import Refused
 from polypath.types import Code, Failure
@@ -59,9 +58,7 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._frames = h2.FrameReader()
-        self._decoder = hpack.Decoder(h2.MOST_HEADERS)
-        self._block: tuple[int, int, bytearray] | None = None
-        """The stream, the flags and what has come of headers that go on in the next frame."""
+        self._headers = HeaderReader()
         self._streams: dict[int, Stream] = {}
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._starved: dict[int, Stream] = {}
@@ -80,7 +77,7 @@ class Connection(asyncio.Protocol):
             h2.PUSH_PROMISE: self._refuse,
             h2.PING: self._receive_ping,
             h2.WINDOW_UPDATE: self._receive_window_update,
-            h2.CONTINUATION: self._receive_continuation,
+            h2.CONTINUATION: self._receive_headers,
         }
         """The other kinds (priorities, a client that goes away, what we don't know) ask nothing of us."""
 
@@ -148,7 +145,7 @@ class Connection(asyncio.Protocol):
 
     def _receive(self, frame: Frame) -> None:
         kind = frame.kind
-        if self._block is not None and kind != h2.CONTINUATION:
+        if self._headers.unfinished and kind != h2.CONTINUATION:
             raise Broken(Error.PROTOCOL_ERROR, "Headers are cut off.")
         if kind == h2.DATA and self._greeted:
             self._receive_data(frame)
@@ -186,32 +183,14 @@ class Connection(asyncio.Protocol):
             raise Broken(Error.PROTOCOL_ERROR, f"A frame of kind {frame.kind} came for stream {frame.stream}.")
 
     def _receive_headers(self, frame: Frame) -> None:
-        self._take_block(frame.stream, frame.flags, bytearray(h2.unpad(frame)))
-
-    def _receive_continuation(self, frame: Frame) -> None:
-        if self._block is None or self._block[0] != frame.stream:
-            raise Broken(Error.PROTOCOL_ERROR, "Headers are continued that were not begun.")
-        stream, flags, block = self._block
-        block += frame.payload
-        if not frame.payload and not frame.flags & h2.END_HEADERS:
-            raise Broken(Error.ENHANCE_YOUR_CALM, "Headers are continued with nothing.")
-        self._take_block(stream, flags | frame.flags & h2.END_HEADERS, block)
-
-    def _take_block(self, stream: int, flags: int, block: bytearray) -> None:
-        if len(block) > h2.MOST_HEADERS:
-            raise Broken(Error.ENHANCE_YOUR_CALM, "The headers are too long.")
-        if not flags & h2.END_HEADERS:
-            self._block = stream, flags, block
+        headers = self._headers.feed(frame)
+        if headers is None:
             return
-        self._block = None
-        headers = h2.decode_headers(self._decoder, bytes(block))
-        if stream > self._last_stream and stream % 2:
-            self._last_stream = stream
-            self._open(stream, headers)
-        elif stream % 2 == 0:
-            raise Broken(Error.PROTOCOL_ERROR, f"A client cannot open stream {stream}.")
-        if flags & h2.END_STREAM and (open_ := self._streams.get(stream)):
-            open_.end()
+        if headers.stream > self._last_stream:
+            self._last_stream = headers.stream
+            self._open(headers.stream, headers.fields)
+        if headers.end and (stream := self._streams.get(headers.stream)):
+            stream.end()
 
     def _receive_reset(self, frame: Frame) -> None:
         h2.number(frame)
@@ -293,7 +272,7 @@ class Connection(asyncio.Protocol):
         self._calls.pop(stream.id, None)
         if stream.id not in self._streams:
             return  # The client has just reset it.
-        if stream.finish(h2.trailers(stream.id, failure, begun=stream.begun)):
+        if stream.finish(trailers(stream.id, failure, begun=stream.begun)):
             self._end(stream)
 
     def _end(self, stream: Stream) -> None:

@@ -9,13 +9,10 @@ import struct
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
-from urllib.parse import quote
-
-import hpack
 
 from polypath.frontend.calls import MOST_BYTES
 from polypath.frontend.refused import Refused
-from polypath.types import Code, Failure
+from polypath.types import Code
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DEFAULT_WINDOW: Final = 65_535
@@ -244,50 +241,3 @@ def data_of_message(stream: int, message: bytes) -> bytes:
 def message_bytes(message: bytes) -> bytes:
     """A message as it is cut into DATA frames."""
     return _MESSAGE_HEAD.pack(0, len(message)) + message
-
-
-_PRINTABLE: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != ord("%"))
-_MOST_TEXT: Final = 4096
-"""Bytes of a failure's message: clients refuse headers of more than 8 KiB."""
-
-
-def _headers(stream: int, flags: int, fields: Iterable[tuple[str, str]]) -> bytes:
-    # Never indexed, so that the encoder keeps no state and the order of calls does not matter.
-    block = hpack.Encoder().encode([hpack.NeverIndexedHeaderTuple(*field) for field in fields], huffman=False)
-    return frame(HEADERS, flags | END_HEADERS, stream, block)
-
-
-_RESPONSE: Final = ((":status", "200"), ("content-type", "application/grpc"))
-_RESPONSE_BLOCK: Final = _headers(1, 0, _RESPONSE)[9:]
-
-
-def response_headers(stream: int) -> bytes:
-    """What comes before the first message."""
-    return frame(HEADERS, END_HEADERS, stream, _RESPONSE_BLOCK)
-
-
-def trailers(stream: int, failure: Failure | None, *, begun: bool) -> bytes:
-    """The end of a call; the whole response where it has not `begun`."""
-    fields = [] if begun else list(_RESPONSE)
-    fields.append(("grpc-status", str(int(failure.code) if failure else 0)))
-    if failure:
-        fields.append(("grpc-message", quote(failure.message, safe=_PRINTABLE)[:_MOST_TEXT]))
-    return _headers(stream, END_STREAM, fields)
-
-
-def decode_headers(decoder: hpack.Decoder, block: bytes) -> dict[str, bytes]:
-    """The headers of a call; of those that come twice, the first.
-
-    Raises:
-        Broken: they are no headers, or too many.
-    """
-    try:
-        pairs = decoder.decode(block, raw=True)
-    except hpack.OversizedHeaderListError as error:
-        raise Broken(Error.ENHANCE_YOUR_CALM, "The headers are too long.") from error
-    except hpack.HPACKError as error:
-        raise Broken(Error.COMPRESSION_ERROR, f"The headers cannot be read: {error}.") from error
-    found: dict[str, bytes] = {}
-    for name, value in pairs:
-        found.setdefault(bytes(name).decode("latin-1"), bytes(value))
-    return found

@@ -22,7 +22,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from polypath.frontend.calls import Conversation, Wait
-from polypath.frontend.http2_frames import DATA, MessageReader, data_of_message, frame, message_bytes, response_headers
+from polypath.frontend.http2_frames import DATA, MessageReader, data_of_message, frame, message_bytes
+from polypath.frontend.http2_headers import response_headers
 from polypath.frontend.refused import Refused, invalid
 from polypath.types import Code
 

@@ -78,3 +78,30 @@ def test_a_remap_plan_beyond_the_shards_is_refused_at_once() -> None:
         reply = at.replies[1, op]
         assert isinstance(reply, Failure)
         assert reply.message == "A remap plan names arrays or shards that do not exist."
+
+
+def test_files_for_a_host_that_does_not_come_back_are_discarded() -> None:
+    at = SimulatedCluster(2, 1)
+    at.up()
+    at.handle(events.Open(1, "test"))
+    at.kill(0)  # host 1 leaves too: both are away until the island starts anew
+    at.settle()
+    file = Shared("/dev/shm/a", 8)
+    at.handle(put(at, 10, data=file))
+    assert 0 in [worker.host for worker in at.starting]
+    assert events.Discard((file,)) in at.controller.handle(events.WorkerLost(0, "killed by SIGKILL"))
+
+
+def test_the_status_of_a_program_whose_results_were_freed() -> None:
+    at = cluster()
+    compile_ = at.op()
+    at.handle(events.Compile(1, compile_, b"", b"", (0,)))
+    at.settle()
+    loaded = at.replies[1, compile_]
+    assert isinstance(loaded, events.Loaded)
+    at.handle(events.Execute(1, at.op(), loaded.executable, (10,), (20,), 7, True, (), 0, None))
+    at.handle(events.Destruct(1, at.op(), (20,)))
+    status = at.op()
+    at.handle(events.ExecuteStatus(1, status, 7))
+    at.settle()
+    assert at.replies[1, status] is None
