@@ -17,6 +17,7 @@ format: $(VENV)/.installed  ## Put the code in order.
 
 fuzz: $(VENV)/.installed  ## Fuzz the frontend and the transport for longer than `make test` does.
 	$(BIN)/python tests/fuzz/fuzz_frontend.py -max_total_time=300
+	$(BIN)/python tests/fuzz/fuzz_http2.py -max_total_time=300
 	$(BIN)/python tests/fuzz/fuzz_transport.py -max_total_time=300
 
 lock: $(VENV)/.installed  ## Pin all dependencies anew.

@@ -193,17 +193,23 @@ def number(frame: Frame) -> int:
     return int(_NUMBER.unpack(frame.payload)[0])
 
 
-def settings_of(frame: Frame) -> Iterable[tuple[int, int]]:
+def settings_of(frame: Frame) -> list[tuple[int, int]]:
     """What a SETTINGS frame sets.
 
     Raises:
-        Broken: its size or its stream is wrong.
+        Broken: its size or its stream is wrong, or a value that we use.
     """
     if frame.stream:
         raise Broken(Error.PROTOCOL_ERROR, "Settings are the connection's, not a stream's.")
     if len(frame.payload) % 6 or (frame.flags & ACK and frame.payload):
         raise Broken(Error.FRAME_SIZE_ERROR, "The settings are cut off.")
-    return _SETTING.iter_unpack(frame.payload)
+    values = list(_SETTING.iter_unpack(frame.payload))
+    for name, value in values:
+        if name == SETTING_WINDOW and value > MOST_WINDOW:
+            raise Broken(Error.FLOW_CONTROL_ERROR, "The window in the settings is too big.")
+        if name == SETTING_FRAME and not DEFAULT_FRAME <= value < 1 << 24:
+            raise Broken(Error.PROTOCOL_ERROR, "The size of frames in the settings cannot be.")
+    return values
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:

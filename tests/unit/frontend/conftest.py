@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from polypath.frontend.calls import SERVERS
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -20,3 +22,9 @@ def folder() -> Iterator[Path]:
         finally:
             if lower != path:
                 lower.rename(path)
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> str:
+    """Each gRPC server that the frontend can be on."""
+    return request.param

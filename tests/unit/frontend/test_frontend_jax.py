@@ -13,6 +13,7 @@ import frontend_fakes as fakes
 
 from polypath.controller import events
 from polypath.frontend import ClusterView, Frontend
+from polypath.frontend.calls import ServerKind
 from polypath.messages import Shared
 from polypath.types import Code, Failure, Platform
 
@@ -21,10 +22,10 @@ SCRIPT = Path(__file__).with_name("jax_client.py")
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, controller: fakes.FakeController, view: ClusterView | None = None
+    folder: Path, server: ServerKind, controller: fakes.FakeController, view: ClusterView | None = None
 ) -> AsyncIterator[tuple[Frontend, str]]:
     seen = view or fakes.view()
-    frontend = Frontend(controller.submit, lambda: seen, shared=folder)
+    frontend = Frontend(controller.submit, lambda: seen, shared=folder, server=server)
     controller.deliver = frontend.deliver
     address = f"unix:{folder}/stock.sock"
     await frontend.serve(address)
@@ -62,10 +63,15 @@ async def run_jax(address: str, *args: str, **env: str) -> tuple[int | None, str
 
 
 def jax_on(
-    folder: Path, controller: fakes.FakeController, *args: str, view: ClusterView | None = None, **env: str
+    folder: Path,
+    server: ServerKind,
+    controller: fakes.FakeController,
+    *args: str,
+    view: ClusterView | None = None,
+    **env: str,
 ) -> str:
     async def main() -> tuple[int | None, str, str]:
-        async with serving(folder, controller, view) as (_, address):
+        async with serving(folder, server, controller, view) as (_, address):
             return await run_jax(address, *args, **env)
 
     status, output, logged = asyncio.run(main())
@@ -75,8 +81,8 @@ def jax_on(
     return output
 
 
-def test_devices(folder: Path) -> None:
-    lines = jax_on(folder, fakes.FakeController(), "devices").splitlines()
+def test_devices(folder: Path, server: ServerKind) -> None:
+    lines = jax_on(folder, server, fakes.FakeController(), "devices").splitlines()
     assert lines == [
         "CpuDevice(id=0) CPU_0 (host 0, island 0) 0 cpu cpu 0 ['device', 'pinned_host', 'unpinned_host']",
         "device 0 [1, 2] True 1.5",
@@ -86,16 +92,19 @@ def test_devices(folder: Path) -> None:
     ]
 
 
-def test_arrays_of_every_type_go_and_come_back(folder: Path) -> None:
-    assert "{CpuDevice(id=1)} [1.0, 1.0, 1.0, 1.0]\ndone True" in jax_on(folder, fakes.FakeController(), "arrays")
+def test_arrays_of_every_type_go_and_come_back(folder: Path, server: ServerKind) -> None:
+    assert "{CpuDevice(id=1)} [1.0, 1.0, 1.0, 1.0]\ndone True" in jax_on(
+        folder, server, fakes.FakeController(), "arrays"
+    )
 
 
-def test_large_arrays_go_through_shared_memory(folder: Path) -> None:
+def test_large_arrays_go_through_shared_memory(folder: Path, server: ServerKind) -> None:
     mine = folder / "client"
     mine.mkdir()
     controller = fakes.FakeController()
     output = jax_on(
         folder,
+        server,
         controller,
         "arrays",
         str(mine),
@@ -107,9 +116,9 @@ def test_large_arrays_go_through_shared_memory(folder: Path) -> None:
     assert [data.size for data in sources if isinstance(data, Shared)] == [12_000_000]
 
 
-def test_a_program_runs(folder: Path) -> None:
+def test_a_program_runs(folder: Path, server: ServerKind) -> None:
     controller = fakes.FakeController()
-    output = jax_on(folder, controller, "run")
+    output = jax_on(folder, server, controller, "run")
     assert output.splitlines()[0] == "[1.0, 2.0, 3.0, 4.0]"
     assert "{'flops': 4.0} HloModule jit_add" in output
     runs = controller.of(events.Execute)
@@ -117,23 +126,23 @@ def test_a_program_runs(folder: Path) -> None:
     assert controller.of(events.Compile)[0].devices == (0,)
 
 
-def test_errors_reach_the_user_with_their_text(folder: Path) -> None:
+def test_errors_reach_the_user_with_their_text(folder: Path, server: ServerKind) -> None:
     controller = fakes.FakeController()
     controller.answers = {
         events.Compile: Failure(Code.INTERNAL, "the compiler fell over on host 1"),
         events.Fetch: Failure(Code.DATA_LOSS, "host 1 was lost"),
     }
-    assert jax_on(folder, controller, "errors").splitlines() == [
+    assert jax_on(folder, server, controller, "errors").splitlines() == [
         "compile: INTERNAL: the compiler fell over on host 1",
         "value: DATA_LOSS: host 1 was lost",
         "float32",
     ]
 
 
-def test_a_cluster_without_devices_refuses(folder: Path) -> None:
+def test_a_cluster_without_devices_refuses(folder: Path, server: ServerKind) -> None:
     async def main() -> tuple[int | None, str, str]:
         empty = ClusterView("test", Platform("cpu", "", "", {}), ())
-        async with serving(folder, fakes.FakeController(), empty) as (_, address):
+        async with serving(folder, server, fakes.FakeController(), empty) as (_, address):
             return await run_jax(address, "devices", CONNECT_SECONDS="1")
 
     status, _, logged = asyncio.run(main())
@@ -141,12 +150,12 @@ def test_a_cluster_without_devices_refuses(folder: Path) -> None:
     assert "Cluster test has no devices yet" in logged
 
 
-def test_a_killed_client_is_closed_once(folder: Path) -> None:
+def test_a_killed_client_is_closed_once(folder: Path, server: ServerKind) -> None:
     controller = fakes.FakeController()
     closed = asyncio.Event()
 
     async def main() -> None:
-        async with serving(folder, controller) as (frontend, address):
+        async with serving(folder, server, controller) as (frontend, address):
             submit = controller.submit
 
             def watch(event: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from polypath.controller import events
 from polypath.errors import ClusterError, NotRunning
 from polypath.frontend import Control, Frontend, ShutdownRequest, control_client
+from polypath.frontend.calls import ServerKind
 from polypath.frontend.refused import Refused, parse
 from polypath.frontend.versions import negotiate
 from polypath.frontend.wire import ifrt_pb2 as pb
@@ -66,11 +68,11 @@ async def _code(call: object) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details() or ""
 
 
-def test_the_service(folder: Path) -> None:
+def test_the_service(folder: Path, server: ServerKind) -> None:
     controller = fakes.FakeController()
 
     async def main() -> None:
-        frontend = Frontend(controller.submit, lambda: fakes.view(1), shared=folder)
+        frontend = Frontend(controller.submit, lambda: fakes.view(1), shared=folder, server=server)
         controller.deliver = frontend.deliver
         address = f"unix:{folder}/stock.sock"
         await frontend.serve(address)
@@ -168,9 +170,9 @@ async def _buffers(channel: grpc.aio.Channel, session: int, folder: Path) -> Non
     assert (await _code(delete(gone)))[0] == grpc.StatusCode.NOT_FOUND
 
 
-def test_addresses_that_cannot_be_served(folder: Path) -> None:
+def test_addresses_that_cannot_be_served(folder: Path, server: ServerKind) -> None:
     async def main() -> None:
-        frontend = Frontend(lambda event: None, fakes.view)
+        frontend = Frontend(lambda event: None, fakes.view, server=server)
         for address in ("localhost:80", "unix:relative.sock", f"unix:{folder}/none/a.sock"):
             with pytest.raises(ClusterError):
                 await frontend.serve(address)
@@ -179,12 +181,12 @@ def test_addresses_that_cannot_be_served(folder: Path) -> None:
     asyncio.run(main())
 
 
-def test_control(folder: Path) -> None:
+def test_control(folder: Path, server: ServerKind) -> None:
     asked: list[ShutdownRequest] = []
     address = f"unix:{folder}/stock.sock"
 
     async def main() -> None:
-        frontend = Frontend(lambda event: None, fakes.view, control=Control(Status, asked.append))
+        frontend = Frontend(lambda event: None, fakes.view, control=Control(Status, asked.append), server=server)
         await frontend.serve(address)
         assert await asyncio.to_thread(control_client.status, address) == b'{"hosts":2}'
         await asyncio.to_thread(control_client.shutdown, address, "tired")
@@ -194,3 +196,33 @@ def test_control(folder: Path) -> None:
     assert asked == [ShutdownRequest("tired")]
     with pytest.raises(NotRunning, match="polypath up"):
         control_client.status(address)
+
+
+def test_a_client_that_is_killed_in_an_upload_ends_its_session(folder: Path, server: ServerKind) -> None:
+    closed = asyncio.Event()
+
+    def submit(event: object) -> None:
+        if isinstance(event, events.Close):
+            closed.set()
+
+    async def main() -> None:
+        frontend = Frontend(submit, lambda: fakes.view(1), server=server)
+        address = f"unix:{folder}/stock.sock"
+        await frontend.serve(address)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(Path(__file__).with_name("uploading_client.py")),
+            address,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"uploading\n"
+            process.kill()
+            await process.wait()
+            await closed.wait()
+        assert frontend.statistics().sessions == frontend.statistics().host_buffers == 0
+        await frontend.stop()
+
+    asyncio.run(main())

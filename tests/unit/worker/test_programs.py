@@ -11,7 +11,7 @@ from polypath import messages as m
 from polypath.types import Code, Failure, ProgramInfo
 
 
-def run(worker, ids, program, args, outs, devices=(0,), kept=()):  # noqa: PLR0917
+def run(worker, ids, program, args, outs, devices=(0,), kept=()):
     """Compile and execute on values of one shard per device; the info and the results' ids."""
     executable = next(ids)
     compiled = worker.compile(executable, program, devices)
