@@ -71,7 +71,7 @@ class Connection(asyncio.BufferedProtocol):
         self._initial_window = h2.DEFAULT_WINDOW
         self._may_receive = WINDOW
         self._greeted = False
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._reading = False
         self._loop = asyncio.get_running_loop()
         self._handlers: dict[int, Callable[[Frame], None]] = {
@@ -98,9 +98,9 @@ class Connection(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.receive(bytes(self._buffer[:nbytes]))
+        self.data_received(bytes(self._buffer[:nbytes]))
 
-    def receive(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Serve what these bytes ask for, and write the answers."""
         self._reading = True
         try:
@@ -139,7 +139,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         if not self._out and not self._reading:
             self._loop.call_soon(self._flush)
         self._out.append(data)

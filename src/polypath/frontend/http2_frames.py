@@ -212,10 +212,14 @@ def settings_of(frame: Frame) -> list[tuple[int, int]]:
     return values
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """A frame's bytes."""
-    size = len(payload)
-    return _HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream) + bytes(payload)
+    return head(kind, flags, stream, len(payload)) + payload
+
+
+def head(kind: int, flags: int, stream: int, size: int) -> bytes:
+    """What comes before a frame's payload of `size` bytes."""
+    return _HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream)
 
 
 def settings(values: Iterable[tuple[int, int]]) -> bytes:

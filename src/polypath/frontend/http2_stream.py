@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from polypath.frontend.calls import Conversation, Wait
-from polypath.frontend.http2_frames import DATA, MessageReader, data_of_message, frame, message_bytes
+from polypath.frontend.http2_frames import DATA, MessageReader, data_of_message, head, message_bytes
 from polypath.frontend.http2_headers import response_headers
 from polypath.frontend.refused import Refused, invalid
 from polypath.types import Code
@@ -44,7 +44,7 @@ class Link(Protocol):
     paused: bool
     """Whether the socket takes no more."""
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Write `data` with all else that is written in this turn of the loop."""
         ...
 
@@ -229,7 +229,8 @@ class Stream:
                 if self.window > 0:
                     link.wait_window(self)
                 return False
-            link.send(frame(DATA, 0, self.id, whole[:size]))
+            link.send(head(DATA, 0, self.id, size))
+            link.send(whole[:size])
             self.window -= size
             link.window -= size
             self._outgoing_size -= size

@@ -59,7 +59,7 @@ class Wire:
         self._decoder = hpack.Decoder()
         list(self._reader.feed(h2.PREFACE))
         self.connection.connection_made(self.transport)
-        self.connection.receive(start)
+        self.connection.data_received(start)
 
     async def __aenter__(self) -> Wire:
         return self
@@ -71,7 +71,7 @@ class Wire:
         assert not self.errors
 
     async def send(self, data: bytes) -> list[h2.Frame]:
-        self.connection.receive(data)
+        self.connection.data_received(data)
         return await self.frames()
 
     async def frames(self) -> list[h2.Frame]:

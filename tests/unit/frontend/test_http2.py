@@ -104,7 +104,7 @@ def test_what_one_read_brings_is_answered_by_one_write() -> None:
             messages = [bytes([i]) * i for i in range(20)]
             whole = b"".join(h2.message_bytes(message) for message in messages)
             cut = h2.frame(h2.DATA, h2.PADDED, 1, b"\2" + whole[:50] + b"xx") + h2.frame(h2.DATA, 0, 1, whole[50:])
-            wire.connection.receive(cut)
+            wire.connection.data_received(cut)
             assert echo.taken == messages
             assert wire.transport.writes == 1
 
@@ -141,7 +141,7 @@ def test_however_the_bytes_are_cut_the_same_is_understood(cuts: list[int]) -> No
         echo = Echo()
         async with Wire({"/s/echo": echo.serve}, b"") as wire:
             for piece in pieces:
-                wire.connection.receive(piece)
+                wire.connection.data_received(piece)
             found = await wire.frames()
             by_stream = {i: [f for f in found if f.stream == i] for i in (0, 1, 3)}
             assert by_stream[0] == [(h2.PING, h2.ACK, 0, b"12345678")]
@@ -208,7 +208,7 @@ def test_a_stream_that_waits_is_not_read_and_stops_no_other() -> None:
             found = await wire.send(call(3, "/s/upper") + h2.data_of_message(3, b"abc") + end(3))
             assert status(wire, found) == ("0", "")
             echo.go.set()
-            wire.connection.receive(h2.window_update(1, 1 << 30) + h2.window_update(0, 1 << 30))
+            wire.connection.data_received(h2.window_update(1, 1 << 30) + h2.window_update(0, 1 << 30))
             found = await wire.frames()
             assert sum(int.from_bytes(f.payload) for f in found if f.kind == h2.WINDOW_UPDATE) == sent + 9
             assert len(echo.taken) == 1 + sent // len(big)
@@ -363,7 +363,7 @@ def test_too_many_calls_are_refused() -> None:
     async def main() -> None:
         async with Wire(METHODS) as wire:
             for stream in range(1, 2049, 2):
-                wire.connection.receive(call(stream, "/s/slow"))
+                wire.connection.data_received(call(stream, "/s/slow"))
             assert await wire.send(call(2049, "/s/slow")) == [(h2.RST_STREAM, 0, 2049, b"\0\0\0\7")]
 
     asyncio.run(main())
