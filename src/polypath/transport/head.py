@@ -66,6 +66,7 @@ class HeadChannel:
     def __init__(self, address: str, on_report: Callable[[AnyReport], None]) -> None:
         self._on_report = on_report
         self._keys = KeyPair.new()
+        self._shard_keys = KeyPair.new()
         self._workers: dict[HostId, _Worker] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 16384)
@@ -85,7 +86,7 @@ class HeadChannel:
         self.drop(host)
         keys = KeyPair.new()
         self._workers[host] = _Worker(incarnation, keys.public)
-        return WorkerLink(host, incarnation, self._address, self._keys.public, keys, listen)
+        return WorkerLink(host, incarnation, self._address, self._keys.public, keys, self._shard_keys, listen)
 
     def drop(self, host: HostId) -> None:
         """Forget a worker: what was sent and not yet taken is lost, its key is worth nothing."""

@@ -32,6 +32,9 @@ class WorkerLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head_key: str
     """The head's public key."""
     keys: KeyPair
+    """Its own."""
+    shard_keys: KeyPair
+    """The cluster's: by it a worker knows another that sends it a shard, however early that is."""
     listen: str
     """Where the worker listens: `ipc://PATH` (it appends a suffix) or `tcp://ADDRESS`."""
 

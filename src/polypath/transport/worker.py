@@ -89,9 +89,8 @@ class WorkerChannel:
         self.peers.join()
 
     def _allowed(self, domain: str, key: bytes) -> bool:
-        if domain == "commands":
-            return key == self._link.head_key.encode()
-        return self.peers.is_peer(key)
+        expected = self._link.head_key if domain == "commands" else self._link.shard_keys.public
+        return key == expected.encode()
 
     def _read(self, flags: int) -> AnyCommand | None:
         try:
@@ -132,7 +131,7 @@ class PeerChannel:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], link: WorkerLink) -> None:
         self._context = context
-        self._keys = link.keys
+        self._keys = link.shard_keys
         self._lock = threading.Lock()
         self._peers: dict[HostId, Peer] = {}
         self._sockets: dict[HostId, zmq.Socket[bytes]] = {}
@@ -149,7 +148,7 @@ class PeerChannel:
         self._reader.start()
 
     def connect(self, peers: Iterable[Peer]) -> None:
-        """Who may send shards here, and where to send them, from now on."""
+        """Where to send shards from now on."""
         named = {peer.host: peer for peer in peers}
         with self._lock:
             for host in [h for h in self._sockets if named.get(h) != self._peers.get(h)]:
@@ -158,10 +157,6 @@ class PeerChannel:
             for host in [h for h in self._waiting if h in named]:
                 for parts in self._waiting.pop(host):
                     self._socket(host).send_multipart(parts, copy=False)
-
-    def is_peer(self, key: bytes) -> bool:
-        """Whether a worker of this cluster has that public key."""
-        return any(peer.key == key for peer in self._peers.values())
 
     def send(self, host: HostId, tag: str, header: bytes, data: bytes | memoryview) -> None:
         """Queue a shard for a peer; one that is not there now gets it once it is. Never blocks."""

@@ -9,13 +9,14 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polypath.messages import AnyReport, Await, Forget, Ready, Shutdown
-from polypath.transport import HeadChannel, KeyPair, WorkerChannel, WorkerLink
+from polypath.transport import HeadChannel, KeyPair, WorkerChannel
 from polypath.transport.keys import secure_client
 
 Shard = tuple[str, bytes, bytes]
@@ -115,6 +116,20 @@ def test_shards_go_from_worker_to_worker(pair: Pair) -> None:
     assert pair.shards.get(timeout=30) == ("7:0:0", b"header", data)
 
 
+def test_a_shard_may_come_before_its_taker_knows_the_sender(pair: Pair) -> None:
+    first, second = pair.worker(0), pair.worker(1)
+    first.peers.connect([second.peers.me])
+    first.peers.send(1, "tag", b"header", b"data")
+    assert pair.shards.get(timeout=30) == ("tag", b"header", b"data")
+
+
+def test_a_shard_for_a_host_that_is_away_waits(pair: Pair) -> None:
+    first, second = pair.worker(0), pair.worker(1)
+    first.peers.send(1, "tag", b"header", b"data")
+    first.peers.connect([second.peers.me])
+    assert pair.shards.get(timeout=30) == ("tag", b"header", b"data")
+
+
 def test_waiting_ends_when_the_descriptor_is_readable(pair: Pair) -> None:
     worker = pair.worker(0)
     readable, writable = os.pipe()
@@ -141,7 +156,7 @@ def test_waiting_ends_when_the_worker_is_told_to(pair: Pair) -> None:
 
 def test_a_key_of_another_cluster_is_refused(pair: Pair) -> None:
     link = pair.head.link(0, 1, f"ipc://{pair.folder}/w0")
-    stranger = WorkerLink(0, 1, link.reports, link.head_key, KeyPair.new(), link.listen)
+    stranger = msgspec.structs.replace(link, keys=KeyPair.new())
     channel = WorkerChannel(stranger)
     pair.workers.append(channel)
     channel.send(Ready(0, 0, None))
