@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 from cluster_tools import environment, status_of, wait_no_sessions
 
-PYTHON_313 = os.environ.get("POLYPATH_TEST_PYTHON313") or shutil.which("python3.13")
+
+def find_python(version: str) -> str | None:
+    """A Python of that version that runs (pyenv puts stand-ins on the path that do not)."""
+    kept_by_pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+    for python in (os.environ.get("POLYPATH_TEST_PYTHON313"), shutil.which(f"python{version}"), *kept_by_pyenv):
+        if python and subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
+            return str(python)
+    return None
+
+
+PYTHON_313 = find_python("3.13")
 PATHWAYSUTILS = "pathwaysutils==0.1.13"
 
 SCRIPT = """
