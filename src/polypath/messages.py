@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 import msgspec
 
 from polypath.types import (
-    Attribute,
     Device,
     DeviceId,
     ExecutableId,
@@ -349,14 +348,7 @@ class Left(Report, frozen=True):
     executables: tuple[ExecutableId, ...]
 
 
-class Counters(Report, frozen=True):
-    """The worker's running totals, sent when they are asked for or change slowly."""
-
-    host: HostId
-    totals: dict[str, Attribute]
-
-
-AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Left | Counters
+AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Left
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _commands: Final = msgspec.msgpack.Decoder(AnyCommand)

@@ -57,7 +57,6 @@ REPORTS: Final[tuple[m.AnyReport, ...]] = (
     m.Answered(0, 1, _FAILURE),
     m.Failed(0, (1, 2), _FAILURE, True),
     m.Left(0, (1,), (2,)),
-    m.Counters(0, {"commands": 3, "who": "me"}),
 )
 _MESSAGES: Final = (*map(m.encode, COMMANDS), *map(m.encode, REPORTS))
 _HELLOS: Final = msgspec.msgpack.Decoder(Hello)
