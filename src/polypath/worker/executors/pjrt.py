@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import queue
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, final
 
 import msgspec
@@ -24,15 +21,12 @@ from polypath.worker.cache import Cache
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors import stablehlo
 from polypath.worker.executors.base import Executor, Program, Source, whole_of
-from polypath.worker.failures import DELETED, FailedValue, WorkerFailure
+from polypath.worker.executors.flights import Flights, Launcher
+from polypath.worker.failures import DELETED, FailedValue
 from polypath.worker.store import Place, Shard, ShardType, Value
 from polypath.worker.waits import Waits
 
 _log = logging.getLogger(__name__)
-
-IN_FLIGHT = 24
-"""Executions over several CPU devices that may be unfinished; XLA's pool deadlocks from 32 on."""
-BATCH = 8
 
 
 @final
@@ -132,8 +126,8 @@ class PjrtExecutor(Executor):
             )
             for index, (id_, device) in enumerate(sorted(self._local.items()))
         )
-        self._launcher = _Launcher(waits)
-        self._flights = _Flights(waits) if self._client.platform == "cpu" else None
+        self._launcher = Launcher(waits)
+        self._flights = Flights(waits) if self._client.platform == "cpu" else None
 
     # --- Shards
 
@@ -340,79 +334,3 @@ def _layouts(found: list[Any], types: list[ShardType]) -> tuple[bytes, ...]:
         jaxlib.layout_proto(each, jaxlib.dtype_of(dtype), shape)
         for each, (dtype, shape) in zip(found, types, strict=True)
     )
-
-
-class _Launcher:
-    """Starts programs on a thread, as on CPU even starting waits where another host hangs."""
-
-    def __init__(self, waits: Waits) -> None:
-        self._waits = waits
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], list[Any]]] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="launch", daemon=True).start()
-
-    def run(self, job: Callable[[], Any]) -> Any:
-        """What `job` gives; waits for it unless the waits are cancelled, and then it may not begin."""
-        outcome: list[Any] = []
-        self._jobs.put((job, outcome))
-        try:
-            self._waits.wait(lambda: bool(outcome))
-        except WorkerFailure:
-            outcome.append(None)
-            raise
-        if isinstance(outcome[0], BaseException):
-            raise outcome[0]
-        return outcome[0]
-
-    def _work(self) -> None:
-        while True:
-            job, outcome = self._jobs.get()
-            if outcome:
-                continue  # given up
-            try:
-                result = job()
-            except Exception as error:
-                result = error
-            outcome.append(result)
-            self._waits.notify()
-
-
-class _Flights:
-    """How many executions over several devices are unfinished.
-
-    A thread follows their ends, a batch at a time: following each would cost more than
-    many a program.
-    """
-
-    def __init__(self, waits: Waits) -> None:
-        self._waits = waits
-        self._launched = 0
-        self._finished = 0
-        self._batch: list[Any] = []
-        self._batches: deque[list[Any]] = deque()
-        self._work = threading.Semaphore(0)
-        threading.Thread(target=self._follow, name="flights", daemon=True).start()
-
-    def wait_for_room(self) -> None:
-        if self._launched - self._finished >= IN_FLIGHT:
-            self._waits.wait(lambda: self._launched - self._finished < IN_FLIGHT)
-
-    def started(self, token: Any) -> None:
-        self._launched += 1
-        self._batch.append(token)
-        if len(self._batch) == BATCH:
-            self._batches.append(self._batch)
-            self._batch = []
-            self._work.release()
-
-    def _follow(self) -> None:
-        while True:
-            self._work.acquire()
-            batch = self._batches.popleft()
-            for token in batch:
-                try:
-                    token.block_until_ready()
-                except Exception as error:
-                    # It reaches whoever looks at the results; here only the end counts.
-                    _log.debug("An execution failed: %s", error)
-            self._finished += len(batch)
-            self._waits.notify()
