@@ -52,7 +52,7 @@ class Code(enum.IntEnum):
 
 
 class Failure(Struct, frozen=True, tag="F"):
-    """An error as a value: it flows through everything computed from it (DESIGN rule 3)."""
+    """An error as a value: it flows through everything computed from it."""
 
     code: Code
     message: str
