@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -29,9 +28,6 @@ _log = logging.getLogger(__name__)
 
 _THREADS: Final = 128
 """Answers that may wait at the same time."""
-
-_MOMENT: Final = 100e-6
-"""Seconds that a small program may still take when somebody waits for it."""
 
 _LEFT: Final = Failure(
     Code.ABORTED,
@@ -149,16 +145,8 @@ class Questions:
         except WorkerFailure as error:
             self._send(self._report(question, error.failure))
             return
-        answer = self._now if self._are_soon_ready(parts) else self._later
+        answer = self._now if all(self._is_ready(part) for part in parts) else self._later
         answer(question, lambda: self._wait_all(parts))
-
-    def _are_soon_ready(self, parts: list[Shard | Pending]) -> bool:
-        """Whether all are computed now or in a moment: looking again costs less than a thread."""
-        until = time.perf_counter() + _MOMENT
-        while not all(self._is_ready(part) for part in parts):
-            if time.perf_counter() > until:
-                return False
-        return True
 
     def _is_ready(self, piece: Shard | Pending) -> bool:
         if isinstance(piece, Pending):
