@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from polypath.cli import doctor, inspect, run, up
+from polypath.cli import conformance, doctor, inspect, run, up
 from polypath.cli.context import set_debugging
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(inspect.env)
 app.command()(inspect.status)
 app.command()(inspect.logs)
 app.command()(doctor.doctor)
+app.command()(conformance.conformance)
 
 
 def _version(wanted: bool) -> None:
