@@ -22,7 +22,7 @@ fuzz: $(VENV)/.installed  ## Fuzz the frontend and the transport for longer than
 
 lock: $(VENV)/.installed  ## Pin all dependencies anew.
 	$(BIN)/pip install -q uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --group dev --group third-party --all-extras --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
 
 protos: $(VENV)/.installed  ## Generate the wire schema's Python from its .proto.

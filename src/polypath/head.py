@@ -89,6 +89,8 @@ class Head:
         self._effects: dict[type, Callable[[Any], object]] = {
             events.Send: self._send,
             events.Reply: self._frontend.deliver,
+            events.Call: self._frontend.call,
+            events.Release: self._frontend.release,
             events.Share: _share,
             events.Start: lambda effect: self._tasks.start(self._start(effect)),
             events.Stop: lambda effect: self._tasks.start(self._launcher.kill(effect.host)),
@@ -109,13 +111,13 @@ class Head:
                 return
             await self._frontend.serve(f"unix:{self._config.socket}")
             view = self._view()
-            runtime_dir.mark_ready(self._config, view.platform.name, len(view.devices))
+            runtime_dir.mark_ready(self._config, view.platform.name, len(view.primary))
             announce(
                 HeadReply(
                     ready=True,
                     address=self._config.address,
                     platform=view.platform.name,
-                    devices=len(view.devices),
+                    devices=len(view.primary),
                 )
             )
             await self._over.wait()

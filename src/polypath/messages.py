@@ -10,11 +10,12 @@ Reports come back from one worker each.
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
 from polypath.types import (
+    ArraySpec,
     Device,
     DeviceId,
     ExecutableId,
@@ -22,6 +23,7 @@ from polypath.types import (
     HostId,
     Platform,
     ProgramInfo,
+    ProgramKind,
     RequestId,
     Struct,
     ValueId,
@@ -61,6 +63,86 @@ class HostBuffer(Struct, frozen=True):
     devices: tuple[DeviceId, ...]
     """The devices that each get a copy."""
     data: Bytes
+
+
+class Elements(Struct, frozen=True):
+    """A small array, whole: what host callbacks take and give."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+    """Dense, row-major."""
+    writeable: bool = False
+    """Whether a function that is called in place may change it."""
+    same_as: int = -1
+    """The place of an earlier one that it shares its memory with; it then has no data of its own."""
+
+
+CALLBACKS_OPTION: Final = "polypath_callbacks"
+"""The compile option in which our client says, as JSON, what `Callbacks` a program has."""
+
+
+class Results(Struct, frozen=True, tag="R"):
+    """What a function gave."""
+
+    values: tuple[Elements | None, ...]
+    """None for a result without elements (a token), and for an argument that was not to be changed."""
+
+
+class Answer(Struct, frozen=True):
+    """What a client says of a `Called` that it was handed."""
+
+    host: HostId
+    call: int
+    result: Results | Failure
+
+
+class Callbacks(Struct, frozen=True):
+    """The Python functions of a client that a program calls, by their place in it."""
+
+    client: str
+    """The name of the stream on which the client serves them."""
+    program: int
+    """The client's number for the program."""
+    count: int
+    answers_compilers: bool = False
+    """Whether there is one more, at place `count`, which takes a `CompilerQuestion` and gives a `CompilerAnswer`."""
+
+
+class ShardedShape(Struct, frozen=True):
+    """What XLA says of an operand or a result of a custom call."""
+
+    shape: str
+    """As in HLO."""
+    sharding: bytes | None
+    """A serialized `OpSharding`."""
+
+
+QuestionKind = Literal["propagate", "partition", "infer", "inspect"]
+
+
+class CompilerQuestion(Struct, frozen=True):
+    """What XLA asks, while it partitions a program, of the client's functions for a custom call."""
+
+    kind: QuestionKind
+    key: bytes
+    """By what JAX knows the functions: the custom call's configuration."""
+    number: int
+    """The place among a compilation's questions. All hosts that compile a program ask the same ones."""
+    operands: tuple[ShardedShape, ...]
+    result: ShardedShape | None
+    version: str
+    """The newest StableHLO that may be answered."""
+
+
+class CompilerAnswer(Struct, frozen=True):
+    """What the client's function gave."""
+
+    module: bytes | None = None
+    """Portable StableHLO of what each device computes."""
+    operands: tuple[bytes, ...] = ()
+    result: bytes | None = None
+    """Serialized `OpSharding`s, in the tiled form."""
 
 
 # --- Commands that make values ----------------------------------------------------------------
@@ -151,6 +233,10 @@ class Execute(Command, frozen=True):
     kept: tuple[int, ...]
     """Indices of arguments that must not be donated although the program would."""
     launch: int
+    status: ValueId = 0
+    """A value without elements that stands for the execution's end; 0 where nobody asks."""
+    stream: int = 0
+    """Python programs of one stream run one after another, those of several side by side."""
 
 
 # --- Commands that end values -----------------------------------------------------------------
@@ -179,10 +265,22 @@ class Compile(Command, frozen=True):
 
     executable: ExecutableId
     program: bytes
-    """Portable StableHLO, as the client sent it."""
+    """For XLA portable StableHLO, as the client sent it; for Python a `PythonProgram`."""
     options: bytes
-    """A serialized XLA `CompileOptionsProto` whose device assignment has cluster-wide ids."""
+    """For XLA a serialized `CompileOptionsProto` whose device assignment has cluster-wide ids."""
     devices: tuple[DeviceId, ...]
+    kind: ProgramKind = "xla"
+    callbacks: Callbacks | None = None
+
+
+class PythonProgram(Struct, frozen=True):
+    """`Compile.program` of kind `python`: a function that runs beside the devices of its arguments."""
+
+    name: str
+    function: bytes
+    """What JAX's colocated Python pickled: the function, and the trees and types of its arguments and results."""
+    inputs: tuple[ArraySpec, ...]
+    outputs: tuple[ArraySpec, ...]
 
 
 class Unload(Command, frozen=True):
@@ -235,6 +333,16 @@ class DefaultLayout(Command, frozen=True):
     memory_kind: str
 
 
+# --- Host callbacks ---------------------------------------------------------------------------
+
+
+class Return(Command, frozen=True):
+    """The answer to `Called`. A worker takes it also while it waits, before what came earlier."""
+
+    call: int
+    result: Results | Failure
+
+
 # --- The worker's life ------------------------------------------------------------------------
 
 
@@ -276,7 +384,7 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Await | CostAnalysis | ProgramText | DefaultLayout | Peers | Snapshot | Shutdown
+    | Fetch | Await | CostAnalysis | ProgramText | DefaultLayout | Return | Peers | Snapshot | Shutdown
 )  # fmt: skip
 
 
@@ -339,6 +447,26 @@ class Failed(Report, frozen=True):
     stranded: bool
 
 
+class Called(Report, frozen=True):
+    """A program on this worker calls a function of its client; `Return` answers."""
+
+    host: HostId
+    call: int
+    """Unique for this host, over its restarts too."""
+    callbacks: Callbacks
+    index: int
+    args: tuple[Elements | None, ...]
+    """None for one without elements: a token."""
+    in_place: bool
+    """The function changes its writeable arguments instead of returning results, one of which each then has."""
+
+
+class Released(Struct, frozen=True, tag_field="t"):
+    """Head to client: nothing will call these functions, but for what is under way."""
+
+    callbacks: Callbacks
+
+
 class Left(Report, frozen=True):
     """The last report of a worker that was told to end."""
 
@@ -348,14 +476,15 @@ class Left(Report, frozen=True):
     executables: tuple[ExecutableId, ...]
 
 
-AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Left
+AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Called | Left
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _commands: Final = msgspec.msgpack.Decoder(AnyCommand)
 _reports: Final = msgspec.msgpack.Decoder(AnyReport)
+_calls: Final = msgspec.msgpack.Decoder(Called | Released)
 
 
-def encode(message: Command | Report) -> bytes:
+def encode(message: Command | Report | Released | Answer) -> bytes:
     """The message as bytes."""
     return _encoder.encode(message)
 
@@ -370,6 +499,15 @@ def decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes | memoryview) -> _T
         return decoder.decode(data)
     except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets these two through as they are.
         raise msgspec.DecodeError(f"Message cannot be read: {error}") from error
+
+
+def decode_call(data: bytes | memoryview) -> Called | Released:
+    """What the head tells a client that serves callbacks.
+
+    Raises:
+        msgspec.DecodeError: `data` is nothing of that.
+    """
+    return decode(_calls, data)
 
 
 def decode_command(data: bytes | memoryview) -> AnyCommand:

@@ -6,7 +6,7 @@ Everything here is frozen, holds no array bytes and needs neither jax nor numpy.
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -24,6 +24,10 @@ ExecutableId = int
 """A compiled program on the workers that run it."""
 RequestId = int
 """A question to a worker that will be answered."""
+
+
+ProgramKind = Literal["xla", "python", "plugin"]
+"""What runs a program: a compiler's executable, Python beside the devices, or the worker's own code."""
 
 
 class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
@@ -143,6 +147,9 @@ class ProgramInfo(Struct, frozen=True, tag="P"):
     code_size: int
     """Bytes of generated code."""
 
+
+HOST_CPU: Final = 1 << 24
+"""The CPU device beside an accelerator has the accelerator's id plus this."""
 
 SERVER_HANDLES: Final = 1 << 62
 """Handles from here up are made by the server; the client's own stay below."""

@@ -58,6 +58,26 @@ def case_one_island() -> None:
         assert [host.state for host in cluster.status().controller.hosts] == ["up", "up"]
 
 
+def case_partitioned() -> None:
+    """A program that the user's functions partitioned is loaded anew without asking them again."""
+    with polypath.start(hosts=2, devices_per_host=2, platform="cpu") as cluster:
+        here = jax.NamedSharding(jax.make_mesh((2,), ("x",), devices=jax.devices()[:2]), jax.P("x"))
+        seen: list[object] = []
+
+        @jax.jit
+        def inspected(x: jax.Array) -> jax.Array:
+            jax.debug.inspect_array_sharding(x, callback=seen.append)
+            return x + 1
+
+        value = inspected(jax.device_put(np.arange(4.0), here))
+        gone = jax.device_put(1.0, jax.devices()[-1])
+        jax.block_until_ready((value, gone))
+        kill(cluster, 1)
+        check_told(error_of(lambda: np.asarray(gone)))
+        np.testing.assert_array_equal(np.asarray(inspected(value)), np.arange(4.0) + 2)
+        assert len(seen) == 1
+
+
 def case_other_island() -> None:
     """The other islands do not notice: their workers are the same processes."""
     with polypath.start(hosts=2, devices_per_host=1, islands=2, platform="cpu") as cluster:

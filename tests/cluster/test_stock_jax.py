@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cluster_tools import environment, status_of, wait_no_sessions
-
-
-def find_python(version: str) -> str | None:
-    """A Python of that version that runs (pyenv puts stand-ins on the path that do not)."""
-    kept_by_pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
-    for python in (os.environ.get("POLYPATH_TEST_PYTHON313"), shutil.which(f"python{version}"), *kept_by_pyenv):
-        if python and subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
-            return str(python)
-    return None
-
+from environments import PATHWAYSUTILS, find_python, make_environment
 
 PYTHON_313 = find_python("3.13")
-PATHWAYSUTILS = "pathwaysutils==0.1.13"
 
 SCRIPT = """
 import importlib.util
@@ -70,25 +57,6 @@ np.testing.assert_array_equal(jax.device_get(jax.device_put(big)), big)
 print("done")
 """
 
-Make = Callable[[str, str], Path]
-
-
-@pytest.fixture(scope="session")
-def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Makes an environment with a jax for a Python; its interpreter."""
-
-    def make(python: str, jax: str) -> Path:
-        folder = tmp_path_factory.mktemp("stock")
-        for command in (
-            [python, "-m", "venv", str(folder)],
-            [str(folder / "bin/pip"), "install", "-q", "--disable-pip-version-check", f"jax=={jax}", PATHWAYSUTILS],
-        ):
-            done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=False)
-            assert done.returncode == 0, done.stderr
-        return folder / "bin/python"
-
-    return make
-
 
 @pytest.mark.parametrize(
     ("python", "jax"),
@@ -106,9 +74,9 @@ def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Make:
 )
 @pytest.mark.timeout(300)
 def test_jax_and_pathwaysutils_are_enough(
-    make_environment: Make, cluster: str, variables: dict[str, str], python: str, jax: str
+    tmp_path: Path, cluster: str, variables: dict[str, str], python: str, jax: str
 ) -> None:
-    interpreter = make_environment(python, jax)
+    interpreter = make_environment(tmp_path / "stock", python, f"jax=={jax}", PATHWAYSUTILS)
     done = subprocess.run(
         [str(interpreter), "-c", SCRIPT],
         env=environment(variables | {"EXPECTED_JAX": jax}),

@@ -17,11 +17,6 @@ import pytest
 PROGRAMS = Path(__file__).parent / "programs"
 PREFIX = "case_"
 
-# What jaxlib's own client refuses before the cluster is asked.
-REFUSED_BY_CLIENT = {
-    ("compiling", "lowered_cost_analysis"): "implemented for a PjRt-compatible backend only",
-}
-
 
 def find_cases() -> list[tuple[str, str]]:
     """(module, case) of all programs; they are read, not imported, to keep JAX out of this process."""
@@ -74,9 +69,6 @@ def test_cluster_computes_what_plain_jax_computes(
     assert report["runtime"].startswith("proxy"), f"the programs ran on {report['runtime']}, not on the cluster"
     want, got = reference["cases"][case], report["cases"][case]
     assert "value" in want, f"plain JAX fails: {want.get('trace')}"
-    if refusal := REFUSED_BY_CLIENT.get((module, case)):
-        assert refusal in got.get("raised", ""), "the client does it now: remove the case from REFUSED_BY_CLIENT"
-        return
     assert "value" in got, f"the cluster fails: {got.get('trace')}"
     assert_same(got["value"], want["value"], reference["rtol"], case)
 

@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from polypath import versions
 from polypath.errors import ClusterError
 from polypath.launch import runtime_dir
 from polypath.private_dir import private_dir
@@ -26,8 +27,8 @@ _PYTHON: Final = (3, 11)
 
 Version = tuple[int, ...]
 _PACKAGES: Final[tuple[tuple[str, Version, Version | None], ...]] = (
-    ("jax", (0, 10, 2), (0, 11)),
-    ("jaxlib", (0, 10, 2), (0, 11)),
+    ("jax", versions.OLDEST_WORKER, versions.TOO_NEW_WORKER),
+    ("jaxlib", versions.OLDEST_WORKER, versions.TOO_NEW_WORKER),
     ("grpcio", (1, 80), None),
     ("pyzmq", (27,), None),
     ("protobuf", (6, 33), None),
@@ -65,7 +66,11 @@ def check_packages() -> Iterator[Finding]:
         wanted = f"{name}>={_text(oldest)}" + (f",<{_text(too_new)}" if too_new else "")
         if installed is None:
             yield Finding("problem", name, "is not installed", f"pip install '{wanted}'")
-        elif not oldest <= _parse(installed) or (too_new and _parse(installed) >= too_new):
+        elif not oldest <= versions.parse(installed) or (too_new and versions.parse(installed) >= too_new):
+            if name in ("jax", "jaxlib") and versions.is_client(installed):
+                text = f"{installed} will do for clients of a cluster, not for its workers"
+                yield Finding("warning", name, text, f"where clusters are started: pip install '{wanted}'")
+                continue
             yield Finding("problem", name, f"{installed} is outside the supported range", f"pip install '{wanted}'")
         else:
             yield Finding("ok", name, installed)
@@ -226,16 +231,6 @@ def installed_version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _parse(version: str) -> Version:
-    parts: list[int] = []
-    for part in version.split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        parts.append(int(digits))
-    return tuple(parts)
 
 
 def _text(version: Version) -> str:

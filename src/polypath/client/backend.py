@@ -1,7 +1,7 @@
-"""Makes a cluster a backend of JAX. The only file of the client that touches JAX's internals.
+"""Makes a cluster a backend of JAX: with `hooks`, all of the client that touches JAX's internals.
 
-JAX has no public way to give one backend two names, to ask whether backends exist, or to change
-how a numpy array is put on a device; all are done here, for the versions of JAX named below.
+JAX has no public way to give one backend two names or to ask whether backends exist; both are
+done here, for the versions of JAX that `polypath.versions` names: check before importing this.
 Registers; does not start or stop clusters.
 """
 
@@ -17,28 +17,23 @@ from typing import Any, Final
 import jax
 import jax.extend.backend
 import msgspec
-import numpy as np
-from jax._src import lib, literals, xla_bridge
-from jax._src.interpreters import pxla
+from jax._src import lib, xla_bridge
 
+from polypath.client import hooks
 from polypath.client.environment import (
     CLIENT_ATTRIBUTE,
     FOLDER_ATTRIBUTE,
     INSECURE_CREDENTIALS,
     LARGE_TRANSFER_DIRECTORY,
     LARGE_TRANSFER_THRESHOLD,
-    SOCKET_NAME,
     THRESHOLD_BYTES,
+    is_ours,
     socket_path,
 )
 from polypath.client.folder import lasting_path, make_folder
 from polypath.client.watch import HeadWatch
-from polypath.errors import NotRunning, UnsupportedVersion
+from polypath.errors import NotRunning
 from polypath.launch.runtime_dir import ClusterRecord
-
-OLDEST: Final = (0, 10)
-NEWEST: Final = (0, 12)
-"""The versions of JAX, without their last number, that this was checked with."""
 
 _CONNECT_TIMEOUT: Final = 10
 _WARNINGS_OFF: Final = 2
@@ -46,25 +41,10 @@ _WARNINGS_OFF: Final = 2
 # JAX's annotations don't reach as far as its users.
 _bridge: Any = xla_bridge
 _lib: Any = lib
-_pxla: Any = pxla
 _extend: Any = jax.extend.backend
 _config: Any = jax.config
 
 _watch: HeadWatch | None = None
-
-
-def check_version(version: str) -> None:
-    """Refuse a JAX that this was not checked with.
-
-    Raises:
-        UnsupportedVersion: it is older or newer.
-    """
-    major, minor = (int(part) for part in version.split(".")[:2])
-    if not OLDEST <= (major, minor) <= NEWEST:
-        raise UnsupportedVersion(
-            f"Polypath's client supports jax {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}, and this is "
-            f"jax {version}: install one of those, or another version of Polypath."
-        )
 
 
 def read_option(name: str) -> Any:
@@ -75,12 +55,6 @@ def read_option(name: str) -> Any:
 def set_option(name: str, value: Any) -> None:
     """Set one of JAX's options, as `jax.config.update` does."""
     _config.update(name, value)
-
-
-def is_ours(target: str) -> bool:
-    """Whether a target is a cluster of Polypath, rather than another proxy's server."""
-    path = socket_path(target)
-    return path is not None and Path(path).name == SOCKET_NAME
 
 
 def is_registered() -> bool:
@@ -131,12 +105,10 @@ def check_answers(target: str) -> None:
 def _make_client() -> Any:
     """Called by JAX, once, when it first needs devices."""
     global _watch
-    check_version(jax.__version__)
     target = str(read_option("jax_backend_target"))
     check_answers(target)
     record = _record(target)
     folder = None if record is None else make_folder(Path(record.shared_dir))
-    _make_strides_positive()
     stop_watch()
     if record is not None and not record.stale:
         _watch = HeadWatch(record, folder)
@@ -147,33 +119,10 @@ def _make_client() -> Any:
         if folder is not None:  # No session began that would remove it.
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    hooks.install(client, target)
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
     _bridge._backends.setdefault(client._raw_platform, client)
     return client
-
-
-def _make_strides_positive() -> None:
-    """Copy numpy arrays that jaxlib's proxy client refuses: those with a negative or a zero stride."""
-    handlers = _pxla.shard_arg_handlers
-    for kind in (np.ndarray, getattr(literals, "TypedNdArray", None)):
-        put = handlers.get(kind)
-        if put is None or hasattr(put, "puts"):
-            continue
-
-        def put_contiguous(xs: Any, *rest: Any, put: Any = put) -> Any:
-            return put([_contiguous(x) for x in xs], *rest)
-
-        put_contiguous.puts = kind  # pyright: ignore[reportFunctionMemberAccess]
-        handlers[kind] = put_contiguous
-
-
-def _contiguous(x: Any) -> Any:
-    array: Any = np.asarray(x)
-    if min(array.strides, default=1) > 0:
-        return x
-    # Not ascontiguousarray, which leaves the strides of an array of one element as they are.
-    array = array.copy(order="C")
-    return array if isinstance(x, np.ndarray) else type(x)(array, weak_type=x.weak_type)
 
 
 def _connect(target: str, folder: Path | None) -> Any:

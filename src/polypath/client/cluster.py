@@ -16,6 +16,7 @@ from polypath.client.environment import socket_path
 from polypath.errors import ClusterError, NotRunning
 from polypath.launch import runtime_dir
 from polypath.launch.head_process import HeadProcess
+from polypath.versions import check_client
 
 if TYPE_CHECKING:
     from polypath.client.status import Status
@@ -68,10 +69,10 @@ class Cluster:
         """Make JAX in this process use the cluster."""
         import jax
 
+        check_client(jax.__version__)
         from polypath.client import backend
 
         global _current
-        backend.check_version(jax.__version__)
         backend.check_answers(self.address)
         backend.clear()
         self._before = {name: backend.read_option(name) for name in _OPTIONS}

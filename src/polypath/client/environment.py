@@ -15,6 +15,7 @@ A session without the first sends its bytes over gRPC, as does one whose user se
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Final
 
 INSECURE_CREDENTIALS: Final = "IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS"
@@ -50,3 +51,9 @@ def socket_path(target: str) -> str | None:
     _, _, address = target.rpartition("://")
     scheme, colon, path = address.partition(":")
     return path if colon and scheme == "unix" else None
+
+
+def is_ours(target: str) -> bool:
+    """Whether a target is a cluster of Polypath, rather than another proxy's server."""
+    path = socket_path(target)
+    return path is not None and PurePath(path).name == SOCKET_NAME

@@ -210,18 +210,35 @@ class Arrays:
     def reshard(self, request: events.Reshard) -> None:
         core, session = self._core, self._core.session(request)
         arrays = [core.array(session, handle) for handle in request.arrays]
-        for array, handle, spec in zip(arrays, request.results, request.specs, strict=True):
+        for array, spec in zip(arrays, request.specs, strict=True):
             if (spec.shape, spec.dtype) != (array.spec.shape, array.spec.dtype):
                 refuse(Code.INVALID_ARGUMENT, "Cutting an array anew cannot change its shape or type.")
-            value = core.new_value(session, handle, spec)
-            core.available(value.hosts)
-            targets = self._targets(array, value)
-            kind = spec.sharding.memory_kind
-            command = Reshard(array.id, value.id, spec.dtype, targets, kind, request.donate)
-            core.send(_union((array.hosts, value.hosts)), command)
-            if request.donate:
-                core.delete((array,))
+        targets = [spec.sharding for spec in request.specs]
+        self.cut_anew(session, arrays, request.results, targets, donate=request.donate)
         core.reply(request, None)
+
+    def cut_anew(
+        self,
+        session: Session,
+        arrays: Sequence[Value],
+        results: Sequence[events.Handle],
+        targets: Sequence[Sharding],
+        *,
+        donate: bool,
+    ) -> list[Value]:
+        """The same arrays, cut by `targets`, under the handles `results`."""
+        core = self._core
+        made: list[Value] = []
+        for array, handle, target in zip(arrays, results, targets, strict=True):
+            value = core.new_value(session, handle, ArraySpec(array.spec.dtype, array.spec.shape, target))
+            made.append(value)
+            core.available(value.hosts)
+            pieces = self._targets(array, value)
+            command = Reshard(array.id, value.id, array.spec.dtype, pieces, target.memory_kind, donate)
+            core.send(_union((array.hosts, value.hosts)), command)
+            if donate:
+                core.delete((array,))
+        return made
 
     def _targets(self, array: Value, value: Value) -> tuple[Target, ...]:
         """For each new shard, boxes of old shards that make it up; near ones are preferred."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from polypath import messages
 from polypath.controller import events
 from polypath.controller.arrays import Arrays
 from polypath.controller.core import Core, Refused
@@ -19,7 +20,7 @@ from polypath.controller.events import AnyEvent, Effect, Request
 from polypath.controller.programs import Programs
 from polypath.controller.state import HostState, Session
 from polypath.controller.workers import Workers
-from polypath.types import ArraySpec, Device, Failure, HostId, IslandId, Platform, SessionId, Sharding
+from polypath.types import HOST_CPU, ArraySpec, Device, Failure, HostId, IslandId, Platform, SessionId, Sharding
 
 
 class HostStatistics(msgspec.Struct, frozen=True):
@@ -73,6 +74,8 @@ class Controller:
             **workers.handlers(),
             events.Open: self._open,
             events.Close: self._close,
+            messages.Called: self._called,
+            events.Returned: self._returned,
         }
 
     def handle(self, event: AnyEvent) -> list[Effect]:
@@ -112,8 +115,10 @@ class Controller:
     def statistics(self) -> Statistics:
         core = self._core
         hosts = tuple(
-            HostStatistics(h.id, h.island, str(h.state), h.pid, len(h.devices), h.devices[0].kind if h.devices else "")
+            HostStatistics(h.id, h.island, str(h.state), h.pid, len(devices), devices[0].kind if devices else "")
             for h in core.hosts.values()
+            # Without the CPUs beside accelerators.
+            for devices in [[device for device in h.devices if device.id < HOST_CPU]]
         )
         sessions = tuple(
             SessionStatistics(s.id, s.client, len(s.arrays), len(s.executables)) for s in core.sessions.values()
@@ -132,6 +137,8 @@ class Controller:
         """Assert what must hold between events; for tests."""
         core = self._core
         named = {v.id: v for s in core.sessions.values() for v in s.arrays.values()}
+        ends = [f.status for s in core.sessions.values() for f in s.futures.values() if f.status is not None]
+        named.update((end.id, end) for end in ends)
         for number, value in core.values.items():
             assert named.get(number) is value, f"value {number} has no handle"
             assert value.failure is None, f"value {number} failed but is still kept"
@@ -152,8 +159,17 @@ class Controller:
         if session is None:
             return
         core.forget(session.arrays.values())
+        core.forget([future.status for future in session.futures.values() if future.status is not None])
         for executable in session.executables.values():
             core.unload(executable)
+
+    def _called(self, report: messages.Called) -> None:
+        self._core.effects.append(events.Call(report))
+
+    def _returned(self, event: events.Returned) -> None:
+        """Nothing for a host that is not up: the call was of its earlier life."""
+        if self._core.hosts[event.host].state is HostState.UP:
+            self._core.send((event.host,), messages.Return(event.call, event.result))
 
     def _refuse(self, event: AnyEvent, failure: Failure) -> None:
         """Hand a failure to the client: in the reply and in every array that was to be made."""

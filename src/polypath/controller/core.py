@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
-from polypath.controller.events import Discard, Effect, Handle, Reply, Request, Result, Send
+from polypath.controller.events import Discard, Effect, Handle, Release, Reply, Request, Result, Send
 from polypath.controller.state import (
     Compilation,
     Executable,
@@ -43,6 +43,7 @@ from polypath.types import (
     ProgramInfo,
     RequestId,
     SessionId,
+    Sharding,
     ValueId,
 )
 
@@ -194,6 +195,13 @@ class Core:
         self.made.append(value)
         return value
 
+    def new_status(self, hosts: tuple[HostId, ...]) -> Value:
+        """A value without elements that stands for the end of an execution on `hosts`."""
+        value = Value(next(self.ids), ArraySpec("token", (), Sharding(())), hosts)
+        self.values[value.id] = value
+        self.made.append(value)
+        return value
+
     def new_error(self, session: Session, handle: Handle, failure: Failure, spec: ArraySpec) -> None:
         """A value that is nothing but a failure."""
         if handle not in session.arrays:
@@ -241,6 +249,8 @@ class Core:
     def unload(self, executable: Executable) -> None:
         if self.executables.pop(executable.id, None) is not None and executable.hosts:
             self.send(executable.hosts, Unload(executable.id))
+        if executable.callbacks is not None:
+            self.effects.append(Release(executable.callbacks))
 
     def server_handle(self, session: Session) -> Handle:
         session.next_handle += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from polypath.messages import AnyReport, Command, HostBuffer, Shared
+from polypath.messages import AnyReport, Callbacks, Called, Command, HostBuffer, Results, Shared
 from polypath.types import (
     ArraySpec,
     DeviceId,
@@ -17,7 +17,9 @@ from polypath.types import (
     HostId,
     IslandId,
     ProgramInfo,
+    ProgramKind,
     SessionId,
+    Sharding,
 )
 
 Handle = int
@@ -201,6 +203,17 @@ class Compile(Request, frozen=True):
     """A serialized XLA `CompileOptionsProto`."""
     devices: tuple[DeviceId, ...]
     """The device assignment in `options`, replica-major."""
+    kind: ProgramKind = "xla"
+    callbacks: Callbacks | None = None
+
+
+class CompileReshard(Request, frozen=True):
+    """A program that cuts its arguments anew: `targets` are its results. Reply: `Loaded`."""
+
+    devices: tuple[DeviceId, ...]
+    """Those of every argument, in any order."""
+    targets: tuple[Sharding, ...]
+    donate: bool
 
 
 class Metadata(Request, frozen=True):
@@ -240,6 +253,7 @@ class Execute(Request, frozen=True):
     kept: tuple[int, ...]
     launch: int
     devices: tuple[DeviceId, ...] | None
+    stream: int = 0
 
 
 class ExecuteStatus(Request, frozen=True):
@@ -265,9 +279,20 @@ class DefaultLayout(Request, frozen=True):
 
 AnyRequest = (
     Put | MakeErrors | Assemble | Disassemble | FullyReplicatedShard | Remap | Copy | Reshard
-    | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | Metadata
+    | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | Metadata
     | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture | DefaultLayout
 )  # fmt: skip
+
+
+# --- Host callbacks ---------------------------------------------------------------------------
+
+
+class Returned(Event, frozen=True):
+    """A client's function, called by a program on `host`, came to its end."""
+
+    host: HostId
+    call: int
+    result: Results | Failure
 
 
 # --- Workers' processes -----------------------------------------------------------------------
@@ -289,7 +314,7 @@ class WorkerLost(Event, frozen=True):
     """For people: `killed by SIGKILL`, `exited with status 1`, ..."""
 
 
-AnyEvent = Open | Close | AnyRequest | WorkerStarted | WorkerLost | AnyReport
+AnyEvent = Open | Close | AnyRequest | Returned | WorkerStarted | WorkerLost | AnyReport
 
 
 # --- Replies ----------------------------------------------------------------------------------
@@ -347,6 +372,18 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     result: Result
 
 
+class Call(msgspec.Struct, frozen=True):
+    """Call a function of a client; `Returned` follows."""
+
+    called: Called
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Tell a client that nothing will call these functions any more."""
+
+    callbacks: Callbacks
+
+
 class Start(msgspec.Struct, frozen=True):
     """Start these workers (again) as one new group; `snapshots` names what they load."""
 
@@ -369,4 +406,4 @@ class Discard(msgspec.Struct, frozen=True):
     files: tuple[Shared, ...]
 
 
-Effect = Send | Reply | Share | Start | Stop | Discard
+Effect = Send | Reply | Share | Call | Release | Start | Stop | Discard

@@ -19,6 +19,11 @@ from polypath.types import Sharding
 _REPLICATED: Final = 0
 _MAXIMAL: Final = 1
 _OTHER: Final = 3
+_MANUAL: Final = 4
+_UNKNOWN: Final = 5
+_UNREDUCED: Final = 6
+_WHOLE_EACH: Final = (_MAXIMAL, _MANUAL, _UNKNOWN, _UNREDUCED)
+"""Each device has a shard of the whole's shape; what the whole consists of is not said."""
 
 _TYPE: Final = 1
 _TILE_DIMENSIONS: Final = 3
@@ -59,6 +64,8 @@ def shard_shapes(sharding: Sharding, shape: tuple[int, ...]) -> tuple[tuple[int,
     given = sharding.shard_shapes
     if given is not None:
         return given if len(given) == len(sharding.devices) else given * len(sharding.devices)
+    if sharding.op_sharding is not None and _kind(_read_fields(sharding.op_sharding)) in _WHOLE_EACH:
+        return (shape,) * len(sharding.devices)
     return tuple(box.shape for box in shard_boxes(sharding, shape))
 
 
@@ -78,12 +85,16 @@ def row_major_layout(rank: int) -> bytes:
 @functools.lru_cache(maxsize=4096)
 def _boxes(op_sharding: bytes, shape: tuple[int, ...], count: int) -> tuple[Box, ...]:
     fields = _read_fields(op_sharding)
-    kind = fields.get(_TYPE, [_REPLICATED])[-1]
+    kind = _kind(fields)
     if kind == _REPLICATED:
         return (Box((0,) * len(shape), shape),) * count
     if kind != _OTHER:
         raise ProtocolError(f"A sharding of XLA's type {kind} does not say where its shards lie.")
     return _tiled(fields, shape, count)
+
+
+def _kind(fields: dict[int, list[int]]) -> int:
+    return fields.get(_TYPE, [_REPLICATED])[-1]
 
 
 def _tiled(fields: dict[int, list[int]], shape: tuple[int, ...], count: int) -> tuple[Box, ...]:

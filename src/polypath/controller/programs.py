@@ -26,6 +26,7 @@ class Programs:
     def handlers(self) -> dict[type, Handler]:
         return {
             events.Compile: self.compile,
+            events.CompileReshard: self.compile_reshard,
             messages.Compiled: self.compiled,
             events.Metadata: self.metadata,
             events.CostAnalysis: self.cost_analysis,
@@ -50,17 +51,31 @@ class Programs:
         devices, hosts = core.place(request.devices)
         core.available(hosts)
         islands = {core.hosts[host].island for host in hosts}
-        if len(islands) > 1:
+        if len(islands) > 1 and request.kind == "xla":
             refuse(
                 Code.INVALID_ARGUMENT,
                 f"A program cannot span islands {sorted(islands)}, whose hosts share no interconnect; use a mesh "
                 "of one island's devices (their `slice_index` tells) and jax.device_put between them.",
             )
-        executable = Executable(next(core.ids), hosts)
+        executable = Executable(next(core.ids), hosts, request.callbacks)
         core.executables[executable.id] = executable
-        command = messages.Compile(executable.id, request.program, request.options, devices)
+        command = messages.Compile(
+            executable.id, request.program, request.options, devices, request.kind, request.callbacks
+        )
         core.compilations[executable.id] = Compilation(request.session, request.op, executable, set(hosts), command)
         core.send(hosts, command)
+
+    def compile_reshard(self, request: events.CompileReshard) -> None:
+        """Nothing to compile: what it does is known when it has arguments."""
+        core, session = self._core, self._core.session(request)
+        devices, _ = core.place(request.devices)
+        info = ProgramInfo("reshard", b"", devices, (), None, None, None, None, (), (), None, 0)
+        executable = Executable(next(core.ids), (), info=info, reshard=request)
+        core.executables[executable.id] = executable
+        handle, ready = core.server_handle(session), core.server_handle(session)
+        session.executables[handle] = executable
+        session.futures[ready] = Future()
+        core.reply(request, events.Loaded(handle, info, ready))
 
     def compiled(self, report: messages.Compiled) -> None:
         compilation = self._core.compilations.get(report.executable)
@@ -134,18 +149,23 @@ class Programs:
         try:
             executable, info = self._loaded(session, request.executable)
             args = self._arguments(session, info, request)
+            count = len(info.outputs) if executable.reshard is None else len(executable.reshard.targets)
             if not results:
-                results = tuple(core.server_handle(session) for _ in info.outputs)
-            elif len(results) != len(info.outputs):
+                results = tuple(core.server_handle(session) for _ in range(count))
+            elif len(results) != count:
                 refuse(
                     Code.INVALID_ARGUMENT,
-                    f"Program {info.name} has {len(info.outputs)} results; {len(results)} handles were given.",
+                    f"Program {info.name} has {count} results; {len(results)} handles were given.",
                 )
+            if executable.reshard is not None:
+                self._reshard(session, request, executable.reshard, args, results, status)
+                return
         except Refused as refused:
             if request.fill_status:
                 session.futures[status] = Future(failure=refused.failure)
             raise
         outs = [core.new_value(session, handle, spec) for handle, spec in zip(results, info.outputs, strict=True)]
+        end = core.new_status(executable.hosts) if request.fill_status else None
         core.executions += 1
         core.send(
             executable.hosts,
@@ -155,17 +175,41 @@ class Programs:
                 tuple([v.id for v in outs]),
                 request.kept,
                 request.launch,
+                0 if end is None else end.id,
+                request.stream,
             ),
         )
         for index in info.donated:
             if index not in request.kept:
                 args[index].deleted = True
         if request.fill_status:
-            session.futures[status] = Future(tuple(outs))
+            session.futures[status] = Future(tuple(outs), status=end)
         outputs = ()
         if not request.results:
             outputs = tuple(events.Output(h, s) for h, s in zip(results, info.outputs, strict=True))
         core.reply(request, events.Executed(status if request.fill_status else 0, outputs))
+
+    def _reshard(
+        self,
+        session: Session,
+        request: events.Execute,
+        program: events.CompileReshard,
+        args: list[Value],
+        results: tuple[events.Handle, ...],
+        status: events.Handle,
+    ) -> None:
+        if len(args) != len(program.targets):
+            refuse(
+                Code.INVALID_ARGUMENT,
+                f"A program that cuts {len(program.targets)} arrays anew got {len(args)} arguments.",
+            )
+        made = self._arrays.cut_anew(session, args, results, program.targets, donate=program.donate)
+        if request.fill_status:
+            session.futures[status] = Future(tuple(made))
+        outputs = ()
+        if not request.results:
+            outputs = tuple(events.Output(h, v.spec) for h, v in zip(results, made, strict=True))
+        self._core.reply(request, events.Executed(status if request.fill_status else 0, outputs))
 
     def _arguments(self, session: Session, info: ProgramInfo, request: events.Execute) -> list[Value]:
         core = self._core
@@ -201,7 +245,11 @@ class Programs:
             raise Refused(future.failure)
         # What was freed meanwhile is on no worker any more.
         values = [v for v in future.values if v.failure is not None or v.id in self._core.values]
-        self._arrays.await_values(request, values)
+        if future.status is None:
+            self._arrays.await_values(request, values)
+            return
+        self._arrays.await_values(request, [future.status, *values])
+        self._core.forget((future.status,))
 
     def unload(self, request: events.Unload) -> None:
         session = self._core.session(request)

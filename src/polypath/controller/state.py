@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from polypath.controller.events import Handle
-from polypath.messages import Command, Peer
+from polypath.controller.events import CompileReshard, Handle
+from polypath.messages import Callbacks, Command, Peer
 from polypath.types import (
     ArraySpec,
     Device,
@@ -44,8 +44,11 @@ class Executable:
 
     id: ExecutableId
     hosts: tuple[HostId, ...]
+    callbacks: Callbacks | None = None
     info: ProgramInfo | None = None
     failure: Failure | None = None
+    reshard: CompileReshard | None = None
+    """Of a program that runs nowhere: what it does is the controller's."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -66,6 +69,8 @@ class Future:
 
     values: tuple[Value, ...] = ()
     failure: Failure | None = None
+    status: Value | None = None
+    """Without elements and without a handle: stands for the end of an execution."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

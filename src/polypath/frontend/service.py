@@ -17,10 +17,11 @@ from typing import Final, TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from polypath.controller.events import AnyRequest, Close, Open, Reply
+from polypath.controller.events import AnyRequest, Call, Close, Open, Release, Reply, Returned
 from polypath.errors import ClusterError
-from polypath.frontend import attributes, versions
-from polypath.frontend.calls import Call, Method, Methods, Server, ServerKind, read_only
+from polypath.frontend import attributes, calls, versions
+from polypath.frontend.callbacks import HostCallbacks
+from polypath.frontend.calls import Method, Methods, Server, ServerKind, read_only
 from polypath.frontend.control import Control
 from polypath.frontend.host_buffers import HostBuffers, SharedMemory, discard
 from polypath.frontend.lean_server import LeanServer
@@ -65,7 +66,7 @@ class Frontend:
 
     def __init__(
         self,
-        submit: Callable[[AnyRequest | Open | Close], None],
+        submit: Callable[[AnyRequest | Open | Close | Returned], None],
         cluster: Callable[[], ClusterView],
         *,
         shared: Path | None = None,
@@ -76,6 +77,7 @@ class Frontend:
         self._cluster = cluster
         self._shared = SharedMemory(shared)
         self._control = control
+        self._callbacks = HostCallbacks(submit)
         self._kind: ServerKind = server
         self._server: Server | None = None
         self._socket: Path | None = None
@@ -122,6 +124,14 @@ class Frontend:
         elif isinstance(reply.result, Shared):
             discard(reply.result)
 
+    def call(self, call: Call) -> None:
+        """Have a client run a function that a program calls."""
+        self._callbacks.call(call.called)
+
+    def release(self, release: Release) -> None:
+        """Tell a client that functions of its are not needed any more."""
+        self._callbacks.release(release.callbacks)
+
     def statistics(self) -> FrontendStatistics:
         """The counters."""
         live = self._sessions.values()
@@ -135,7 +145,7 @@ class Frontend:
 
     # --- The session's stream -----------------------------------------------------------------
 
-    async def _session(self, call: Call) -> None:
+    async def _session(self, call: calls.Call) -> None:
         session = self._begin(call)
         reason = ""
         try:
@@ -146,7 +156,7 @@ class Frontend:
         finally:
             self._end(session, reason)
 
-    def _begin(self, call: Call) -> Session:
+    def _begin(self, call: calls.Call) -> Session:
         metadata = _header(call, _SESSION_METADATA, pb.GrpcIfrtSessionMetadata)
         versions.check(metadata.version)
         told = attributes.decode(metadata.initialization_data)
@@ -167,11 +177,11 @@ class Frontend:
 
     # --- Calls beside it ----------------------------------------------------------------------
 
-    async def _get_version(self, call: Call) -> None:
+    async def _get_version(self, call: calls.Call) -> None:
         version = versions.negotiate(parse(pb.GrpcGetVersionRequest, await read_only(call), "a version"))
         await call.write(pb.GrpcGetVersionResponse(version=version).SerializeToString())
 
-    async def _store(self, call: Call) -> None:
+    async def _store(self, call: calls.Call) -> None:
         metadata = _header(call, _STORE_METADATA, pb.GrpcHostBufferStoreMetadata)
         buffers = self._buffers_of(metadata.session_id)
         buffers.check_new(metadata.handle)
@@ -199,17 +209,17 @@ class Frontend:
         buffers.store(metadata.handle, chunks[0] if len(chunks) == 1 else b"".join(chunks))
         await call.write(pb.GrpcHostBufferStoreResponse().SerializeToString())
 
-    async def _read_from_disk(self, call: Call) -> None:
+    async def _read_from_disk(self, call: calls.Call) -> None:
         request = parse(pb.GrpcHostBufferReadFromDiskRequest, await read_only(call), "a request").metadata
         self._buffers_of(request.session_id).store_file(request.handle, request.buffer_size)
         await call.write(pb.GrpcHostBufferReadFromDiskResponse().SerializeToString())
 
-    async def _lookup(self, call: Call) -> None:
+    async def _lookup(self, call: calls.Call) -> None:
         request = parse(pb.GrpcHostBufferLookupRequest, await read_only(call), "a request")
         for chunk in self._buffers_of(request.session_id).chunks(request.handle):
             await call.write(pb.GrpcHostBufferLookupResponse(data=chunk).SerializeToString())
 
-    async def _delete(self, call: Call) -> None:
+    async def _delete(self, call: calls.Call) -> None:
         request = parse(pb.GrpcHostBufferDeleteRequest, await read_only(call), "a request")
         self._buffers_of(request.session_id).delete(request.handle)
         await call.write(pb.GrpcHostBufferDeleteResponse().SerializeToString())
@@ -230,6 +240,7 @@ class Frontend:
             "HostBufferDelete": self._delete,
         }
         methods: dict[str, Method] = {f"/{_SERVICE}/{name}": method for name, method in ours.items()}
+        methods.update(self._callbacks.methods())
         if self._control is not None:
             methods.update(self._control.methods())
         return methods
@@ -243,7 +254,7 @@ def _make_server(kind: ServerKind, methods: Methods) -> Server:
     return LeanServer(methods)
 
 
-def _header(call: Call, name: str, kind: type[_M]) -> _M:
+def _header(call: calls.Call, name: str, kind: type[_M]) -> _M:
     value = call.header(name)
     if value is None:
         raise invalid(f"The call has no header {name}: connect with stock jaxlib.")

@@ -18,7 +18,12 @@ class ClusterView:
     """The cluster's, for people."""
     platform: Platform
     devices: tuple[Device, ...]
-    """In the order of `jax.devices()`. Empty while no worker has joined."""
+    """All, also the CPUs beside accelerators. Empty while no worker has joined."""
+
+    @cached_property
+    def primary(self) -> tuple[Device, ...]:
+        """Those of the cluster's platform, in the order of `jax.devices()`."""
+        return tuple(device for device in self.devices if device.platform == self.platform.name)
 
     @cached_property
     def by_id(self) -> dict[DeviceId, Device]:
@@ -57,12 +62,12 @@ class ClusterView:
         Raises:
             Refused: there are fewer.
         """
-        if not 1 <= count <= len(self.devices):
+        if not 1 <= count <= len(self.primary):
             raise Refused(
                 Code.INVALID_ARGUMENT,
-                f"A program on {count} devices cannot run on cluster {self.name}, which has {len(self.devices)}.",
+                f"A program on {count} devices cannot run on cluster {self.name}, which has {len(self.primary)}.",
             )
-        return tuple(device.id for device in self.devices[:count])
+        return tuple(device.id for device in self.primary[:count])
 
 
 def _ranges(ids: Iterable[int]) -> str:

@@ -85,10 +85,10 @@ class SimulatedWorker:
             case messages.Bitcast(value=value, out=out):
                 self._need(value)
                 self.values.add(out)
-            case messages.Execute(executable=executable, args=args, outs=outs):
+            case messages.Execute(executable=executable, args=args, outs=outs, status=status):
                 assert executable in self.executables, f"host {self.host} has no executable {executable}"
                 self._need(*args)
-                self.values.update(outs)
+                self.values.update(outs, (status,) if status else ())
             case messages.Delete(values=values):
                 self._need(*values)
             case messages.Forget(values=values):
@@ -112,7 +112,7 @@ class SimulatedWorker:
             case messages.Snapshot():
                 return [messages.Left(self.host, tuple(self.values), tuple(self.executables))]
             case _:
-                assert isinstance(command, messages.Peers), f"{command} is not simulated"
+                assert isinstance(command, messages.Peers | messages.Return), f"{command} is not simulated"
         return []
 
     def _need(self, *values: ValueId) -> None:
@@ -206,7 +206,7 @@ class SimulatedCluster:
                         self.starting.append(self._started(host, island, host in snapshots))
                 case events.Stop(host=host):
                     self.kill(host)
-                case events.Share() | events.Discard():
+                case events.Share() | events.Discard() | events.Call() | events.Release():
                     pass
 
     def _started(self, host: HostId, island: IslandId, restored: bool) -> SimulatedWorker:

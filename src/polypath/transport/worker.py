@@ -11,7 +11,7 @@ import msgspec
 import zmq
 
 from polypath.errors import ProtocolError
-from polypath.messages import AnyCommand, Peer, Report, Shutdown, Snapshot, decode_command, encode
+from polypath.messages import AnyCommand, Peer, Report, Return, Shutdown, Snapshot, decode_command, encode
 from polypath.transport import frames
 from polypath.transport.head import Hello
 from polypath.transport.keys import WorkerLink, endpoint, guard, secure_client, secure_server
@@ -34,6 +34,7 @@ class WorkerChannel:
         self._link = link
         self._last_sequence = -1
         self._backlog: collections.deque[AnyCommand] = collections.deque()
+        self._on_return: Callable[[Return], None] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._stop_guard = guard(self._context, ("commands", "shards"), self._allowed)
         self._commands, commands_address = _listen(self._context, link, "commands")
@@ -57,7 +58,7 @@ class WorkerChannel:
     def wait(self, descriptor: int) -> bool:
         """Wait until `descriptor` is readable: True; or until a command came that ends this worker: False.
 
-        Other commands that come meanwhile are kept for `receive`, in order.
+        Other commands that come meanwhile are kept for `receive`, in order, but for what `on_return` takes.
         """
         poller = zmq.Poller()
         poller.register(descriptor, zmq.POLLIN)
@@ -70,8 +71,14 @@ class WorkerChannel:
                 return True
             if self._commands in ready:
                 command = self._read(zmq.DONTWAIT)
-                if command is not None:
+                if isinstance(command, Return) and self._on_return is not None:
+                    self._on_return(command)
+                elif command is not None:
                     self._backlog.append(command)
+
+    def on_return(self, take: Callable[[Return], None]) -> None:
+        """Give each `Return` that comes during `wait` to `take`: a wait may be for just that."""
+        self._on_return = take
 
     def send(self, report: Report) -> None:
         """Queue a report for the head. Never blocks."""

@@ -64,6 +64,7 @@ def run() -> None:
     channel = transport.connect_worker(config.control)
     waits.watch_with(channel.wait)
     worker = Worker(config, channel, executor, waits)
+    channel.on_return(worker.returned)
     try:
         worker.run()
     finally:

@@ -1,7 +1,8 @@
 """Everything a worker asks of jaxlib's internals, so that a jax upgrade touches one file.
 
 Owns the PJRT client, its group, and the objects that JAX's own arrays are made of. It knows
-nothing of values, messages or the log. Nothing here may initialise JAX's own backends.
+nothing of values, messages or the log. Nothing here may let JAX make
+backends of its own: `adopt` gives it the worker's.
 
 What was found out about jaxlib 0.10.2 and must stay true:
 
@@ -25,8 +26,10 @@ What was found out about jaxlib 0.10.2 and must stay true:
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import jax
@@ -40,11 +43,14 @@ from jax._src import array as _array
 from jax._src import core as _core
 from jax._src import distributed as _distributed
 from jax._src import xla_bridge as _bridge
+from jax._src.lib import _profiler
 from jax._src.sharding_impls import GSPMDSharding
+from jax.experimental.colocated_python import serialization as _pickled
 from jaxlib import _jax, lapack
 from jaxlib import xla_client as _xla
 
-from polypath.types import Attribute
+from polypath.messages import CompilerAnswer, QuestionKind, ShardedShape
+from polypath.types import Attribute, DeviceId
 from polypath.worker import protos
 from polypath.worker.config import WorkerConfig
 
@@ -145,6 +151,16 @@ def make_client(config: WorkerConfig, group: Group | None) -> Client:
     raise RuntimeError(f"This host has no device of platform {config.platform!r} ({'; '.join(problems)}).")
 
 
+def is_cpu(client: Client) -> bool:
+    return client.platform == "cpu"
+
+
+def make_cpu_client(devices: int) -> Client:
+    """A second client, of the CPU beside accelerators; a member of the same group."""
+    jax.config.update("jax_num_cpu_devices", devices)
+    return _bridge._backend_factories["cpu"].factory()
+
+
 def client_attributes(client: Client) -> dict[str, Attribute]:
     found = _attributes(client, _CLIENT_ATTRIBUTES)
     # The CPU client has none, but exporting needs to know that it takes Shardy.
@@ -174,8 +190,8 @@ def memory_kinds(device: JaxDevice) -> tuple[str, ...]:
     return (default, *others)
 
 
-def default_layout(client: Client, dtype: npt.DTypeLike, shape: tuple[int, ...], device: JaxDevice) -> bytes:
-    return layout_proto(client.get_default_layout(np.dtype(dtype), shape, device), dtype, shape)
+def default_layout(dtype: npt.DTypeLike, shape: tuple[int, ...], device: JaxDevice) -> bytes:
+    return layout_proto(device.client.get_default_layout(np.dtype(dtype), shape, device), dtype, shape)
 
 
 def layout_proto(layout: Any, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> bytes:
@@ -194,6 +210,51 @@ def layout_proto(layout: Any, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> b
 
 def _primitive(dtype: npt.DTypeLike) -> str:
     return str(_xla.Shape.array_shape(np.dtype(dtype), ())).removesuffix("[]")
+
+
+# --- JAX itself, for functions of users ---------------------------------------------------------
+
+
+def adopt(client: Client, devices: Mapping[DeviceId, JaxDevice]) -> None:
+    """Make `client` JAX's own backend, and let pickles of colocated Python name its devices by cluster-wide id.
+
+    These pickles name a device by its id in the process that wrote them. For the client's that is
+    ours, and the CPU client of a group numbers its devices otherwise.
+    """
+    with _bridge._backend_lock:
+        _bridge._backends[client.platform] = client
+        _bridge._default_backend = client
+    for hook in _bridge._backend_initialization_hooks:
+        hook(client)
+    names = {device.id: id_ for id_, device in devices.items()}
+    pickled: Any = _pickled
+
+    def reduce_mesh(mesh: Any) -> tuple[Any, ...]:
+        ids = np.array([names[device.id] for device in mesh.devices.flat], int).reshape(mesh.devices.shape)
+        return pickled._unreduce_mesh, (ids, mesh.axis_names, mesh.axis_types)
+
+    def reduce_list(found: Any) -> tuple[Any, ...]:
+        return pickled._unreduce_device_list, ([names[device.id] for device in found],)
+
+    def reduce_single(sharding: Any) -> tuple[Any, ...]:
+        (device,) = sharding.device_set
+        return pickled._unreduce_single_device_sharding, (names[device.id], sharding.memory_kind)
+
+    pickled._get_cpu_device_map = lambda: devices
+    once = pickled._make_reduce_func_with_common_obj
+    pickled._reduce_mesh = once(reduce_mesh)
+    pickled._reduce_device_list = once(reduce_list)
+    pickled._reduce_single_device_sharding = once(reduce_single)
+
+
+def unpickle(data: bytes) -> Any:
+    """What JAX's colocated Python pickled."""
+    return cast(Any, _pickled)._deserialize(data)
+
+
+def x64(on: bool) -> AbstractContextManager[None]:
+    """JAX's 64-bit mode as a user has it, for this thread; the worker's own is always on."""
+    return cast(Any, jax).enable_x64(on)
 
 
 # --- Arrays -----------------------------------------------------------------------------------
@@ -230,6 +291,16 @@ def put(array: npt.NDArray[Any], sharding: Any, device: JaxDevice) -> Array:
     )
 
 
+def elements(array: Array) -> npt.NDArray[Any]:
+    """The elements of a single-device array; where they are in host memory they are shared, not copied.
+
+    The array itself keeps no trace of it: JAX's arrays remember what they were read as, and while
+    that is there donating them copies.
+    """
+    other = cast(Any, _array.ArrayImpl)(array.aval, array.sharding, [array], committed=True, _skip_checks=True)
+    return np.asarray(other)
+
+
 def copy(array: Array, sharding: Any, device: JaxDevice) -> Array:
     """A copy of a single-device array that lives on its own."""
     return _jax.batched_copy_array_to_devices_with_sharding(
@@ -250,6 +321,22 @@ def _device_list(device: JaxDevice) -> Any:
 def join(shape_type: Any, sharding: Any, arrays: list[Array]) -> Array:
     """The whole over a program's devices that these shards (of this process) are."""
     return cast(Any, _array.ArrayImpl)(shape_type, sharding, arrays, committed=True, _skip_checks=True)
+
+
+class End:
+    """The end of an execution, to be waited for like an array."""
+
+    def __init__(self, token: Any) -> None:
+        self._token = token
+
+    def is_ready(self) -> bool:
+        return False  # jaxlib's token cannot be asked without waiting
+
+    def is_deleted(self) -> bool:
+        return False
+
+    def block_until_ready(self) -> None:
+        self._token.block_until_ready()
 
 
 def copy_whole(array: Array, sharding: Any, devices: Any) -> Array:
@@ -278,6 +365,13 @@ def options_for(serialized: bytes, ids: Sequence[int]) -> Options:
 
 def compile_program(client: Client, program: bytes, devices: Any, options: Options) -> Loaded:
     return client.compile_and_load(program, devices, options)
+
+
+def compile_module(
+    client: Client, module: Any, devices: Any, options: Options, callbacks: Sequence[Callable[..., Any]]
+) -> Loaded:
+    """Compile an MLIR module; `callbacks` are what it calls, by their place."""
+    return client.compile_and_load(module, devices, options, list(callbacks))
 
 
 def serialize(loaded: Loaded) -> bytes:
@@ -309,8 +403,27 @@ def result_types(loaded: Loaded) -> list[tuple[str, tuple[int, ...]]]:
 
 def _shape_type(shape: Any) -> tuple[str, tuple[int, ...]]:
     if shape.is_token():
-        return "token", ()
+        return "bool", (0,)  # as such a buffer is JAX's array
     return str(shape.numpy_dtype()), tuple(shape.dimensions())
+
+
+def parameter_layouts(loaded: Loaded) -> list[Any] | None:
+    """None where the compiler cannot say: for programs with tokens."""
+    return _told(loaded.get_parameter_layouts)
+
+
+def output_layouts(loaded: Loaded) -> list[Any] | None:
+    """None where the compiler cannot say: for programs with tokens."""
+    return _told(loaded.get_output_layouts)
+
+
+def _told(ask: Callable[[], list[Any]]) -> list[Any] | None:
+    try:
+        return ask()
+    except _jax.JaxRuntimeError as error:
+        if str(error).startswith("UNIMPLEMENTED"):
+            return None
+        raise
 
 
 def donated_parameters(loaded: Loaded) -> tuple[int, ...]:
@@ -354,9 +467,7 @@ def memory_stats(loaded: Loaded) -> bytes | None:
     return b"".join(protos.number(field, getattr(stats, name)) for field, name in names.items())
 
 
-def identity_with_layout(
-    client: Client, dtype: str, shape: tuple[int, ...], order: Sequence[int], device: JaxDevice
-) -> Loaded:
+def identity_with_layout(dtype: str, shape: tuple[int, ...], order: Sequence[int], device: JaxDevice) -> Loaded:
     """A program that gives its argument the layout `order` (minor to major)."""
     import jaxlib.mlir.dialects as _  # noqa: F401
 
@@ -372,4 +483,87 @@ def identity_with_layout(
     )
     options = _xla.CompileOptions()
     options.device_assignment = _xla.DeviceAssignment.create(np.array([[device.id]]))
-    return client.compile_and_load(text.encode(), device_list([device]), options)
+    return device.client.compile_and_load(text.encode(), device_list([device]), options)
+
+
+# --- What XLA asks Python functions while it partitions ------------------------------------------
+
+
+def register_partitioner(
+    name: str, ask: Callable[[QuestionKind, bytes, list[ShardedShape], ShardedShape], CompilerAnswer]
+) -> None:
+    """Have XLA ask how to partition custom calls of `name`, whose configuration `ask` gets second.
+
+    XLA keeps the first partitioner of a name.
+    """
+
+    def propagate(sharding: Any, shape: Any, key: bytes) -> Any:
+        return _sharding(ask("propagate", key, [], _sharded(shape, sharding)).result)
+
+    def partition(shapes: list[Any], given: list[Any], shape: Any, sharding: Any, key: bytes) -> Any:
+        answer = ask("partition", key, list(map(_sharded, shapes, given)), _sharded(shape, sharding))
+        assert answer.module is not None
+        return bytecode(answer.module), list(map(_sharding, answer.operands)), _sharding(answer.result)
+
+    def infer(shapes: list[Any], given: list[Any], shape: Any, key: bytes) -> Any:
+        return _sharding(ask("infer", key, list(map(_sharded, shapes, given)), _sharded(shape, None)).result)
+
+    def register(**more: Any) -> None:
+        _xla.register_custom_call_partitioner(
+            name, propagate, partition, infer, can_side_effecting_have_replicated_sharding=True, **more
+        )
+
+    register()
+    _bridge.register_plugin_callbacks(register)
+
+
+def inspector(take: Callable[[bytes], None]) -> tuple[bytes, object]:
+    """The configuration of an `InspectSharding` that calls `take`, for as long as the object lives."""
+
+    def inspect(sharding: Any) -> None:
+        take(sharding.to_proto().SerializeToString())
+
+    return _xla.encode_inspect_sharding_callback(inspect), inspect
+
+
+def bytecode(program: bytes) -> bytes:
+    """Portable StableHLO in the form that the compiler takes from a partitioner."""
+    from polypath.worker.executors import stablehlo
+
+    with stablehlo.parsed(program) as module:
+        written = io.BytesIO()
+        module.operation.write_bytecode(written)
+        return written.getvalue()
+
+
+def _sharded(shape: Any, sharding: Any) -> ShardedShape:
+    return ShardedShape(str(shape), None if sharding is None else sharding.to_proto().SerializeToString())
+
+
+def _sharding(proto: bytes | None) -> Any:
+    if proto is None:
+        return None
+    sharding = _xla.OpSharding()
+    sharding.ParseFromString(proto)
+    return _xla.HloSharding.from_proto(sharding)
+
+
+# --- The profiler -----------------------------------------------------------------------------
+
+
+class Trace:
+    """What this process and its devices do, from now until `stop`. There may be one at a time."""
+
+    def __init__(self, host_level: int | None, python: bool, advanced: dict[str, bool | int | str]) -> None:
+        options = _profiler.ProfileOptions()
+        if host_level is not None:
+            options.host_tracer_level = host_level
+        options.python_tracer_level = int(python)
+        options.advanced_configuration = advanced
+        _profiler.clear_metadata()
+        _profiler.set_metadata("jaxlib_version", VERSION)
+        self._session: Any = _profiler.ProfilerSession(options)
+
+    def stop(self) -> bytes:
+        """A serialized `XSpace`, which is what an `xplane.pb` holds."""
+        return self._session.stop()

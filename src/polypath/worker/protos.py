@@ -1,13 +1,13 @@
 """The few XLA protos a worker reads or writes by hand, by field number.
 
 The worker knows no protobuf schema (the frontend does); these are small and stable.
-Numbers are from `xla/xla_data.proto`, `xla/service/hlo.proto` and
-`xla/pjrt/proto/executable_metadata.proto`.
+Numbers are from `xla/xla_data.proto`, `xla/service/hlo.proto`,
+`xla/pjrt/proto/executable_metadata.proto` and IFRT proxy's `StringArrayContents`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 REPLICATED = b""
 """An `OpSharding` of type REPLICATED, its default."""
@@ -117,6 +117,16 @@ def tiled(
         + packed(9, reshape)
         + packed(10, permutation)
     )
+
+
+def strings(data: bytes | memoryview) -> list[bytes]:
+    """The elements of a `StringArrayContents`."""
+    return [bytes(value) for field, value in fields(data) if field == 1 and not isinstance(value, int)]
+
+
+def string_contents(elements: Iterable[bytes]) -> bytes:
+    """A `StringArrayContents`."""
+    return b"".join(b"\x0a" + varint(len(each)) + each for each in elements)
 
 
 def aliased_parameters(module: bytes) -> tuple[int, ...]:

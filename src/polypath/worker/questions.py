@@ -150,8 +150,10 @@ class Questions:
 
     def _is_ready(self, piece: Shard | Pending) -> bool:
         if isinstance(piece, Pending):
-            return piece.done
-        return isinstance(piece, bytes) or self._executor.is_ready(piece)
+            if not piece.done:
+                return False
+            piece = piece.result
+        return isinstance(piece, bytes | Failure) or self._executor.is_ready(piece)
 
     def _wait_all(self, parts: list[Shard | Pending]) -> None:
         for part in parts:

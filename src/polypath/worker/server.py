@@ -13,18 +13,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from polypath import messages as m
-from polypath.types import Code, ExecutableId, Failure, ValueId
+from polypath.types import Code, ExecutableId, Failure, ProgramKind, ValueId
 from polypath.worker import host, protos, snapshot
+from polypath.worker.callbacks import HostCallbacks
 from polypath.worker.config import WorkerConfig
-from polypath.worker.executors.base import Executor, Program, Source
+from polypath.worker.execution import Executions
+from polypath.worker.executors.base import Executor, Program, Runner, Source
 from polypath.worker.failures import WorkerFailure, failure_of
+from polypath.worker.lanes import Lanes
 from polypath.worker.peers import PeerLink, PeerPost
+from polypath.worker.plugins.runner import Plugins
 from polypath.worker.questions import Questions, pieces
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.transfers import Transfers
@@ -61,13 +66,30 @@ class Worker:
         self._programs: dict[ExecutableId, Program] = {}
         self._sources: dict[ExecutableId, Source] = {}
         self._post = PeerPost(channel.peers)
-        self._transfers = Transfers(executor, self._store, self._post, waits)
+        self._lanes = Lanes()
+        self._transfers = Transfers(executor, self._store, self._post, waits, self._lanes)
+        self._callbacks = HostCallbacks(config.host, channel.send)
+        executor.callbacks = self._callbacks
+        self._runners: dict[ProgramKind, Runner] = {"xla": executor}
+        if executor.python is not None:
+            self._runners["python"] = executor.python
+        if config.platform != "null":
+            self._runners["plugin"] = Plugins(config.host, executor)
+        self._executions = Executions(
+            self._runners,
+            self._programs,
+            self._store,
+            self._lanes,
+            waits,
+            self._report_failed,
+            in_order=executor.platform.name != "cpu",
+        )
         self._local = {device.id for device in executor.devices}
         self._questions = Questions(config, channel.send, executor, self._store, self._programs)
         self._compilers = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
         self._lock = threading.Lock()
         self._handlers: dict[type[m.Command], Callable[[Any], None]] = {
-            m.Execute: self._execute,
+            m.Execute: self._executions.execute,
             m.Put: self._making(self._put),
             m.Rebind: self._rebind,
             m.Copy: self._making(self._transfers.copy),
@@ -77,6 +99,7 @@ class Worker:
             m.Forget: lambda command: self._store.forget(command.values),
             m.Compile: self._compile,
             m.Unload: self._unload,
+            m.Return: self.returned,
             **self._questions.handlers(),
             m.Peers: lambda command: self._post.connect(command.peers),
         }
@@ -97,16 +120,23 @@ class Worker:
         """Apply one command of those that do not end the worker."""
         self._handlers[type(command)](command)
 
+    def returned(self, command: m.Return) -> None:
+        """Take the answer of a client's function; also while a command is being applied."""
+        self._callbacks.returned(command)
+
     def cancel(self, reason: str) -> None:
         """End every wait of the apply loop; from any thread."""
         self._waits.cancel(reason)
 
     # --- Values
 
-    def _fail(self, values: Iterable[ValueId], failure: Failure, *, stranded: bool = False) -> None:
+    def _fail(self, values: Iterable[ValueId], failure: Failure) -> None:
         values = tuple(values)
         self._store.fail(values, failure)
-        self._channel.send(m.Failed(self._host, values, failure, stranded))
+        self._report_failed(values, failure)
+
+    def _report_failed(self, values: Iterable[ValueId], failure: Failure, stranded: bool = False) -> None:
+        self._channel.send(m.Failed(self._host, tuple(values), failure, stranded))
 
     def _making(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
         def handle(command: Any) -> None:
@@ -150,46 +180,28 @@ class Worker:
                 value = self._store.get(name)
             except WorkerFailure:
                 continue  # What failed or is gone has no buffers.
-            for piece in pieces(value):
-                if not isinstance(piece, bytes | Pending):
-                    self._executor.delete(piece)
             self._store.mark_deleted(name)
+            # What was started before and has not come to it may still read it.
+            self._lanes.after_all(partial(self._free, pieces(value)))
+
+    def _free(self, parts: list[Shard | Pending]) -> None:
+        for part in parts:
+            if not isinstance(part, bytes | Pending):
+                self._executor.delete(part)
 
     # --- Programs
-
-    def _execute(self, command: m.Execute) -> None:
-        program = self._programs.get(command.executable)
-        store = self._store
-        try:
-            if program is None:
-                raise WorkerFailure(Code.NOT_FOUND, f"Executable {command.executable} is not on this worker.")
-            get = store.get
-            outs = self._executor.execute(program, [get(name) for name in command.args], command.kept, command.launch)
-            if len(outs) != len(command.outs):
-                raise WorkerFailure(
-                    Code.INTERNAL, f"The program gave {len(outs)} results where {len(command.outs)} are named."
-                )
-        except Exception as error:
-            spans = program is not None and len(program.place.local) < len(program.place.devices)
-            self._fail(command.outs, failure_of(error), stranded=spans)
-            return
-        for index in program.info.donated:
-            if index not in command.kept:
-                store.mark_deleted(command.args[index])
-        for name, out in zip(command.outs, outs, strict=True):
-            store.set(name, out)
 
     def _compile(self, command: m.Compile) -> None:
         if not self._local.intersection(command.devices):
             return
-        source = Source(command.program, command.options, command.devices)
+        source = Source(command.program, command.options, command.devices, command.kind, command.callbacks)
         self._sources[command.executable] = source
         self._compilers.submit(self._compile_now, command.executable, source)
 
     def _compile_now(self, name: ExecutableId, source: Source) -> None:
         started = time.perf_counter()
         try:
-            program = self._executor.compile(source)
+            program = self._runner(source).compile(source)
         except Exception as error:
             with self._lock:
                 self._sources.pop(name, None)
@@ -201,10 +213,20 @@ class Worker:
                     self._programs[name] = program
         self._channel.send(m.Compiled(self._host, name, result, time.perf_counter() - started))
 
+    def _runner(self, source: Source) -> Runner:
+        runner = self._runners.get(source.kind)
+        if runner is None:
+            raise WorkerFailure(Code.UNIMPLEMENTED, f"This worker runs no programs of kind {source.kind}.")
+        return runner
+
     def _unload(self, command: m.Unload) -> None:
         with self._lock:
             self._sources.pop(command.executable, None)
-            self._programs.pop(command.executable, None)
+            program = self._programs.pop(command.executable, None)
+        if program is not None and program.kind == "python":
+            self._lanes.after_all(program.close, user_code=True)
+        elif program is not None and program.kind == "plugin":
+            self._lanes["plugin"].submit(program.close)
 
     # --- Beginning and end
 
@@ -212,7 +234,8 @@ class Worker:
         if self._config.snapshot:
             self._sources = snapshot.load(Path(self._config.snapshot), self._store, self._executor)
             loading: dict[ExecutableId, Future[Program]] = {
-                name: self._compilers.submit(self._executor.compile, source) for name, source in self._sources.items()
+                name: self._compilers.submit(self._runner(source).reload, source)
+                for name, source in self._sources.items()
             }
             for name, program in loading.items():
                 self._programs[name] = program.result()
@@ -232,7 +255,8 @@ class Worker:
 
     def _leave(self, command: m.Snapshot) -> None:
         with self._lock:
-            sources = {name: self._sources[name] for name in self._programs}
+            # A plugin's work ends with this process. Python's does too, and its programs are kept to say so.
+            sources = {name: self._sources[name] for name, each in self._programs.items() if each.kind != "plugin"}
         try:
             written = snapshot.save(
                 Path(command.path), list(self._store.items()), sources, self._executor, self._waits, command.patience

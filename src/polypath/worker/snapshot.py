@@ -10,6 +10,7 @@ device hangs on a lost host.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Final
@@ -108,6 +109,7 @@ def save(
     Raises:
         OSError: the folder cannot be written.
     """
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier one, which nobody came to load
     folder.mkdir(parents=True, mode=0o700)
     saving = _Saving(folder, executor, [(name, v) for name, v in values if not isinstance(v, Failure)], waits)
     failures = {name: value for name, value in values if isinstance(value, Failure)}

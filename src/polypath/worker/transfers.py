@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy.typing as npt
 from polypath.messages import Bitcast, Copy, Piece, Reshard, Target
 from polypath.types import Code, DeviceId, Failure, ValueId
 from polypath.worker.executors.base import Executor
-from polypath.worker.failures import WorkerFailure, failure_of
+from polypath.worker.failures import FailedValue, WorkerFailure, failure_of
 from polypath.worker.host import OPAQUE, numpy_dtype
+from polypath.worker.lanes import Lanes
 from polypath.worker.peers import Header, PeerPost, tag_of
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.waits import Pending, Waits
@@ -27,11 +29,12 @@ from polypath.worker.waits import Pending, Waits
 class Transfers:
     """The handlers of the commands that move shards."""
 
-    def __init__(self, executor: Executor, store: Store, post: PeerPost, waits: Waits) -> None:
+    def __init__(self, executor: Executor, store: Store, post: PeerPost, waits: Waits, lanes: Lanes) -> None:
         self._executor = executor
         self._store = store
         self._post = post
         self._waits = waits
+        self._lanes = lanes
         self._local = {device.id for device in executor.devices}
         self._pool = ThreadPoolExecutor(8, "move")
 
@@ -45,11 +48,15 @@ class Transfers:
                 assert value is not None
                 shard = value.shard(source)
                 if to not in self._local:
-                    self._pool.submit(self._send_whole, to, tag, self._hold(shard))
+                    self._read({to: shard}, partial(self._send_whole, tag))
                 elif isinstance(shard, bytes):
                     shards[to] = shard
-                else:
+                elif self._executor.copies(source, to):
                     shards[to] = self._executor.copy(shard, to, command.memory_kind)
+                else:
+                    pending = shards[to] = Pending(self._waits)
+                    put = self._put_into(pending, to, command.memory_kind)
+                    self._read({to: shard}, partial(self._over_host, put))
             elif to in self._local:
                 pending = shards[to] = Pending(self._waits)
                 self._post.expect(tag, self._receive_whole(pending, to, command.memory_kind))
@@ -61,7 +68,6 @@ class Transfers:
         sources = {piece.source for target in command.targets for piece in target.pieces} & self._local
         tags = ((t.device, i) for t in command.targets for i in range(len(t.pieces)))
         value = self._source(command.value, sources, tags, command.out)
-        held = {source: self._hold(value.shard(source)) for source in sources} if value is not None else {}
         shards: dict[DeviceId, Shard | Pending] = {}
         boxes: list[tuple[Target, int, Piece, _Assembly | None]] = []
         for target in command.targets:
@@ -77,7 +83,8 @@ class Transfers:
                     tag = tag_of(command.out, target.device, index)
                     self._post.expect(tag, assembly.receiver(piece))
         if boxes:
-            self._pool.submit(self._cut, command.out, held, boxes)
+            assert value is not None
+            self._read({s: value.shard(s) for s in sources}, partial(self._cut, command.out, boxes))
         self._store.set(command.out, Value(shards))
         if command.donate and value is not None:
             self._donate(command.value, value)
@@ -92,7 +99,7 @@ class Transfers:
                 pending = shards[device] = Pending(self._waits)
                 shard = value.shard(device)
                 put = self._put_into(pending, device, self._executor.memory_kind(shard))
-                self._pool.submit(self._view, self._hold(shard), command.dtype, shape, put)
+                self._read({device: shard}, partial(self._view, command.dtype, shape, put))
         self._store.set(command.out, Value(shards))
         if command.donate:
             self._donate(command.value, value)
@@ -123,14 +130,51 @@ class Transfers:
             raise
         return found
 
-    def _hold(self, shard: Shard) -> Shard:
-        return shard if isinstance(shard, bytes) else self._executor.hold(shard)
+    def _read(self, shards: dict[DeviceId, Shard], use: Callable[[_Held], None]) -> None:
+        """Have a thread of the pool `use` the shards as they are now, whatever comes later in the log."""
+        if all(isinstance(shard, bytes) or self._executor.can_hold(shard) for shard in shards.values()):
+            self._pool.submit(use, {device: self._hold(shard) for device, shard in shards.items()})
+            return
+
+        # In the lane, so that nothing that comes later donates them, or is started and waits for what waits for them.
+        def hold() -> None:
+            held = {device: self._hold_computed(shard) for device, shard in shards.items()}
+            self._pool.submit(use, held)
+
+        self._lanes["xla"].submit(hold)
+
+    def _hold(self, shard: Shard) -> Shard | Failure:
+        try:
+            return shard if isinstance(shard, bytes) else self._executor.hold(shard)
+        except Exception as error:
+            return failure_of(error)
+
+    def _hold_computed(self, shard: Shard) -> Shard | Failure:
+        try:
+            if not isinstance(shard, bytes):
+                self._executor.wait(shard)
+        except Exception as error:
+            return failure_of(error)
+        return self._hold(shard)
+
+    def _fetch(self, held: Shard | Failure) -> npt.NDArray[Any]:
+        """What was held as an array; waits until it is computed.
+
+        Raises:
+            Exception: it failed, in whatever way.
+        """
+        if isinstance(held, Failure):
+            raise FailedValue(held)
+        return self._executor.fetch(held)
 
     def _donate(self, name: ValueId, value: Value) -> None:
-        for shard in value.shards.values():
+        self._store.mark_deleted(name)
+        self._lanes.after_all(partial(self._free, list(value.shards.values())))
+
+    def _free(self, shards: list[Shard | Pending]) -> None:
+        for shard in shards:
             if not isinstance(shard, bytes | Pending):
                 self._executor.delete(shard)
-        self._store.mark_deleted(name)
 
     def _put_into(self, pending: Pending, device: DeviceId, memory_kind: str) -> _Put:
         def put(array: npt.NDArray[Any] | Failure) -> None:
@@ -146,12 +190,22 @@ class Transfers:
 
     # --- On a thread
 
-    def _send_whole(self, device: DeviceId, tag: str, shard: Shard) -> None:
+    def _over_host(self, put: _Put, held: _Held) -> None:
+        (shard,) = held.values()
+        try:
+            array = self._fetch(shard)
+        except Exception as error:
+            put(failure_of(error))
+        else:
+            put(array)
+
+    def _send_whole(self, tag: str, held: _Held) -> None:
+        ((device, shard),) = held.items()
         try:
             if isinstance(shard, bytes):
                 self._post.send(device, tag, Header(OPAQUE[0], ()), shard)
             else:
-                self._send_array(device, tag, self._executor.fetch(shard))
+                self._send_array(device, tag, self._fetch(shard))
         except Exception as error:
             self._post.send(device, tag, Header("", (), failure_of(error)))
 
@@ -172,13 +226,11 @@ class Transfers:
 
         return receive
 
-    def _cut(
-        self, out: ValueId, held: dict[DeviceId, Shard], boxes: list[tuple[Target, int, Piece, _Assembly | None]]
-    ) -> None:
+    def _cut(self, out: ValueId, boxes: list[tuple[Target, int, Piece, _Assembly | None]], held: _Held) -> None:
         arrays: dict[DeviceId, npt.NDArray[Any] | Failure] = {}
         for source, shard in held.items():
             try:
-                arrays[source] = self._executor.fetch(shard)
+                arrays[source] = self._fetch(shard)
             except Exception as error:
                 arrays[source] = failure_of(error)
         for target, index, piece, assembly in boxes:
@@ -191,9 +243,10 @@ class Transfers:
             else:
                 self._send_array(target.device, tag_of(out, target.device, index), box)
 
-    def _view(self, shard: Shard, dtype: str, shape: tuple[int, ...], put: _Put) -> None:
+    def _view(self, dtype: str, shape: tuple[int, ...], put: _Put, held: _Held) -> None:
+        (shard,) = held.values()
         try:
-            flat = np.ascontiguousarray(self._executor.fetch(shard)).reshape(-1)
+            flat = np.ascontiguousarray(self._fetch(shard)).reshape(-1)
             result = flat.view(np.uint8).view(numpy_dtype(dtype)).reshape(shape)
         except ValueError as error:
             put(Failure(Code.INVALID_ARGUMENT, f"The array cannot be read as {dtype}{list(shape)} ({error})."))
@@ -203,6 +256,8 @@ class Transfers:
             put(result)
 
 
+_Held = dict[DeviceId, Shard | Failure]
+"""Shards that nothing can change any more; by the device they are on, or go to."""
 _Put = Callable[[npt.NDArray[Any] | Failure], None]
 _Receive = Callable[[Header, bytes | memoryview], None]
 

@@ -98,6 +98,11 @@ class Pending:
     def done(self) -> bool:
         return self._result is not None
 
+    @property
+    def result(self) -> Any:
+        """What it was resolved to, a shard (which may still be computed) or a `Failure`; None before."""
+        return self._result
+
     def wait(self) -> Any:
         """The shard.
 

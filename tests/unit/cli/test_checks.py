@@ -34,12 +34,19 @@ def test_this_machine_is_well() -> None:
     assert "problem" not in levels(checks.examine()), texts(checks.examine())
 
 
-@pytest.mark.parametrize("version", ["0.9.1", "0.11.0", "1.0"])
+@pytest.mark.parametrize("version", ["0.8.3", "0.13.0", "1.0"])
 def test_a_jax_outside_the_range(version: str, versions: Callable[..., None]) -> None:
     versions(jax=version, jaxlib=version)
     assert "problem jax: " + version + " is outside the supported range — pip install 'jax>=0.10.2,<0.11'" in texts(
         checks.check_packages()
     )
+
+
+@pytest.mark.parametrize("version", ["0.9.1", "0.10.1", "0.12.0.1"])
+def test_a_jax_that_only_clients_may_have(version: str, versions: Callable[..., None]) -> None:
+    versions(jax=version, jaxlib=version)
+    found = texts(checks.check_packages())
+    assert f"warning jax: {version} will do for clients of a cluster, not for its workers — where clusters" in found
 
 
 def test_jax_and_jaxlib_that_do_not_match(versions: Callable[..., None]) -> None:

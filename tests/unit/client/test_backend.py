@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from polypath.client.environment import client_environment
 from polypath.errors import UnsupportedVersion
 from polypath.launch import runtime_dir
+from polypath.versions import WORKERS, check_client, check_worker
 
 SERVER = str(Path(__file__).with_name("ifrt_server.py"))
 
@@ -158,16 +160,32 @@ def test_the_end_of_the_cluster_is_told(serve: Callable[[str], Server]) -> None:
     assert done.stderr.count("polypath: the cluster 't-a' at grpc://unix:") == 1
 
 
-@pytest.mark.parametrize("version", ["0.9.2", "0.13.0", "1.0"])
+@pytest.mark.parametrize("version", ["0.8.3", "0.13.0", "0.13.0rc1", "1.0"])
 def test_another_jax_is_refused(version: str) -> None:
-    from polypath.client.backend import check_version
-
-    with pytest.raises(UnsupportedVersion, match=r"supports jax 0\.10 to 0\.12, and this is jax"):
-        check_version(version)
+    with pytest.raises(UnsupportedVersion, match=rf"supports jax 0\.9 to 0\.12, and this is jax {version}: install"):
+        check_client(version)
 
 
-@pytest.mark.parametrize("version", ["0.10.0", "0.10.2", "0.12.0.1", "0.12.1.dev2"])
+@pytest.mark.parametrize("version", ["0.9.0", "0.10.2", "0.12.0.1", "0.12.1.dev2"])
 def test_a_jax_in_the_range_is_not(version: str) -> None:
-    from polypath.client.backend import check_version
+    check_client(version)
 
-    check_version(version)
+
+@pytest.mark.parametrize("version", ["0.10.2", "0.10.3.dev1"])
+def test_workers_have_one_version(version: str) -> None:
+    check_worker(version)
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"), [("0.10.1", "connect from here"), ("0.12.0.1", "connect from here"), ("0.8.3", "")]
+)
+def test_workers_with_another_jax_are_refused(version: str, advice: str) -> None:
+    with pytest.raises(
+        UnsupportedVersion, match=rf"has jax {version}: pip install 'jax>=0\.10\.2,<0\.11'.*{advice}\.$"
+    ):
+        check_worker(version)
+
+
+def test_the_package_asks_for_the_workers_version() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert WORKERS in project["dependencies"]

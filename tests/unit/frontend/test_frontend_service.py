@@ -21,7 +21,7 @@ from polypath.errors import ClusterError, NotRunning
 from polypath.frontend import Control, Frontend, ShutdownRequest, control_client
 from polypath.frontend.calls import ServerKind
 from polypath.frontend.refused import Refused, parse
-from polypath.frontend.versions import negotiate
+from polypath.frontend.versions import check, negotiate
 from polypath.frontend.wire import ifrt_pb2 as pb
 
 SERVICE = "/xla.ifrt.proxy.GrpcIfrtService/"
@@ -43,16 +43,29 @@ def _version(protocol: int, serialization: int) -> pb.IfrtProxyVersion:
 def test_versions() -> None:
     assert negotiate(versions((16, 25), (0, 3))) == _version(25, 3)
     assert negotiate(versions((16, 25), (2, 6))) == _version(25, 3)
-    with pytest.raises(Refused, match=r"protocol 10 to 20 .* protocol 25 .* install jax>=0\.10\.2"):
-        negotiate(versions((10, 20), (0, 3)))
-    with pytest.raises(Refused, match=r"serialization 5 to 9.*install a newer polypath"):
-        negotiate(versions((16, 30), (5, 9)))
+    assert negotiate(versions((16, 22), (0, 0))) == _version(22, 0)
+    assert negotiate(versions((20, 30), (1, 2))) == _version(25, 2)
+    for chosen in (_version(16, 0), _version(22, 0), _version(25, 3)):
+        check(chosen)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "serialization", "sentence"),
+    [
+        ((15, 22), (0, 0), r"protocol 15 to 22 with serialization 0, .* too old .* install jax 0\.9 to 0\.12 where"),
+        ((26, 30), (0, 3), r"protocol 26 to 30 .* too new .* protocol 16 to 25 .* or a newer polypath where"),
+        ((16, 30), (5, 9), r"serialization 5 to 9, .* too new .* serialization 0 to 3"),
+    ],
+)
+def test_other_versions_are_refused(protocol: tuple[int, int], serialization: tuple[int, int], sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence):
+        negotiate(versions(protocol, serialization))
 
 
 @given(st.binary(max_size=40))
 def test_any_version_is_answered_or_refused(data: bytes) -> None:
     with contextlib.suppress(Refused):
-        negotiate(parse(pb.GrpcGetVersionRequest, data, "a version"))
+        check(negotiate(parse(pb.GrpcGetVersionRequest, data, "a version")))
 
 
 def session_metadata(version: pb.IfrtProxyVersion, **told: bytes) -> tuple[tuple[str, bytes], ...]:

@@ -234,7 +234,7 @@ LATER = [
     {"loaded_executable_mpmd_cost_analysis": pb.LoadedExecutableMpmdCostAnalysisRequest()},
     {"loaded_executable_delete": pb.LoadedExecutableDeleteRequest()},
     {"compile": pb.CompileRequest(program=pb.Serialized(type_name="xla::ifrt::CustomCallProgram"))},
-    {"compile": pb.CompileRequest(program=pb.Serialized(type_name="xla::ifrt::PluginProgram"))},
+    {"compile": pb.CompileRequest(program=pb.Serialized(type_name="xla::ifrt::IfrtIRProgram"))},
 ]
 
 

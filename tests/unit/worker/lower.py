@@ -70,6 +70,14 @@ add("eigh", jnp.linalg.eigh, of((3, 3)))
 add("empty", lambda a: a * 2, of((0, 3)))
 add("slow", lambda a: jax.lax.fori_loop(0, 400, lambda _, b: jnp.tanh(b @ b), a), of((300, 300)))
 add("int4", lambda a: a + a, of((3,), ml_dtypes.int4))
+
+
+def inspected(a):
+    jax.debug.inspect_array_sharding(a, callback=lambda sharding: None)
+    return a + 1
+
+
+add("inspected", inspected, of((8,), sharding=NamedSharding(mesh(0, 1, 2, 3), P("x"))))
 psum("psum4", mesh(0, 1, 2, 3))
 psum("psum4_donate", mesh(0, 1, 2, 3), donate=0)
 psum("psum_permuted", mesh(2, 0, 3, 1))

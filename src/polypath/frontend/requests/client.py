@@ -35,6 +35,7 @@ def _init_response(scope: Scope, body: pb.InitRequest, result: Result, out: pb.I
     init.runtime_type = RUNTIME_TYPE
     # Without it `jax.export` cannot serialize.
     attributes.encode({"serialize_with_sdy": True, **view.platform.attributes}, init.client_attributes)
+    init.primary_device_ids.extend(device.id for device in view.primary)
     memories = 0
     for device in view.devices:
         ids = range(memories, memories + len(device.memory_kinds))
@@ -65,7 +66,6 @@ def _add_device(device: Device, memories: range, init: pb.InitResponse) -> None:
     if memories:
         added.default_memory_id = memories.start
     attributes.encode(device.attributes, added.attributes)
-    init.primary_device_ids.append(device.id)
     init.addressable_device_ids.append(device.id)
 
 

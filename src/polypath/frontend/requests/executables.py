@@ -11,6 +11,7 @@ from polypath.controller import events
 from polypath.controller.events import Executed, Loaded, Result
 from polypath.frontend import attributes, dtypes, shardings
 from polypath.frontend.refused import invalid, parse, unimplemented
+from polypath.frontend.requests import colocated, plugins
 from polypath.frontend.requests.base import (
     Answer,
     Decode,
@@ -23,21 +24,24 @@ from polypath.frontend.requests.base import (
     status,
 )
 from polypath.frontend.wire import ifrt_pb2 as pb
+from polypath.messages import CALLBACKS_OPTION, Callbacks
 from polypath.types import Code, DeviceId, Failure, ProgramInfo
 
 _PROGRAMS: Final = ("xla::ifrt::XlaProgram", "xla::ifrt::HloProgram")
 _OPTIONS: Final = "xla::ifrt::XlaCompileOptions"
 _LATER: Final = {
-    "xla::ifrt::CustomCallProgram": ("colocated Python", "call the function in the client's process"),
-    "xla::ifrt::PluginProgram": ("plugin programs", "use the handlers of plain JAX (orbax: no Pathways ones)"),
     "xla::ifrt::IfrtIRProgram": ("IFRT IR programs", "compile one SPMD program"),
 }
 
 # --- Compile ------------------------------------------------------------------------------------
 
 
-def _compile(scope: Scope, op: int, body: pb.CompileRequest) -> events.Compile:
+def _compile(scope: Scope, op: int, body: pb.CompileRequest) -> events.Compile | events.CompileReshard:
     kind = body.program.type_name
+    if kind == colocated.PROGRAM:
+        return colocated.compile_request(scope, op, body)
+    if kind == plugins.PROGRAM:
+        return plugins.compile_plugin(scope, op, body)
     if kind in _LATER:
         raise unimplemented(*_LATER[kind])
     if kind not in _PROGRAMS:
@@ -46,15 +50,28 @@ def _compile(scope: Scope, op: int, body: pb.CompileRequest) -> events.Compile:
         raise invalid(f"Compile options of type {body.compile_options.type_name!r} are unknown.")
     if body.host_callbacks:
         raise unimplemented("host callbacks", "compute on the devices, or fetch and compute in the client")
-    options = parse(pb.XlaCompileOptionsProto, body.compile_options.data, "compile options").compile_options
-    build = parse(pb.CompileOptionsProto, options, "compile options").executable_build_options
+    data = parse(pb.XlaCompileOptionsProto, body.compile_options.data, "compile options").compile_options
+    options = parse(pb.CompileOptionsProto, data, "compile options")
+    callbacks = _callbacks(options)
     return events.Compile(
         session=scope.session,
         op=op,
         program=body.program.data,
-        options=options,
-        devices=_assigned_devices(scope, build),
+        options=data if callbacks is None else options.SerializeToString(),
+        devices=_assigned_devices(scope, options.executable_build_options),
+        callbacks=callbacks,
     )
+
+
+def _callbacks(options: pb.CompileOptionsProto) -> Callbacks | None:
+    """What our client says of a program's host callbacks; taken out of the options, which are the compiler's."""
+    if CALLBACKS_OPTION not in options.env_option_overrides:
+        return None
+    told = options.env_option_overrides.pop(CALLBACKS_OPTION).string_field
+    try:
+        return msgspec.json.decode(told, type=Callbacks)
+    except msgspec.DecodeError as error:
+        raise invalid(f"The option {CALLBACKS_OPTION} cannot be read ({error}).") from error
 
 
 def _assigned_devices(scope: Scope, build: pb.ExecutableBuildOptionsProto) -> tuple[DeviceId, ...]:
@@ -183,6 +200,7 @@ def _execute(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest) -> 
         kept=tuple(options.non_donatable_input_indices),
         launch=options.launch_id,
         devices=scope.view.check(body.device_ids) if body.device_ids else None,
+        stream=options.execution_stream_id,
     )
 
 

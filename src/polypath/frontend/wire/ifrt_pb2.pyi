@@ -1052,6 +1052,24 @@ class ArraySpecProto(_message.Message):
     layout: bytes
     def __init__(self, version_number: _Optional[int] = ..., dtype: _Optional[_Union[DTypeProto, _Mapping]] = ..., shape: _Optional[_Union[ShapeProto, _Mapping]] = ..., sharding: _Optional[_Union[ShardingProto, _Mapping]] = ..., layout: _Optional[bytes] = ...) -> None: ...
 
+class CustomCallProgramProto(_message.Message):
+    __slots__ = ("version_number", "type", "name", "serialized_program_text", "devices", "input_specs", "output_specs")
+    VERSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SERIALIZED_PROGRAM_TEXT_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SPECS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SPECS_FIELD_NUMBER: _ClassVar[int]
+    version_number: int
+    type: str
+    name: str
+    serialized_program_text: bytes
+    devices: DeviceListProto
+    input_specs: _containers.RepeatedCompositeFieldContainer[ArraySpecProto]
+    output_specs: _containers.RepeatedCompositeFieldContainer[ArraySpecProto]
+    def __init__(self, version_number: _Optional[int] = ..., type: _Optional[str] = ..., name: _Optional[str] = ..., serialized_program_text: _Optional[bytes] = ..., devices: _Optional[_Union[DeviceListProto, _Mapping]] = ..., input_specs: _Optional[_Iterable[_Union[ArraySpecProto, _Mapping]]] = ..., output_specs: _Optional[_Iterable[_Union[ArraySpecProto, _Mapping]]] = ...) -> None: ...
+
 class DeviceListProto(_message.Message):
     __slots__ = ("version_number", "device_ids")
     VERSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -1229,10 +1247,25 @@ class XlaCompileOptionsProto(_message.Message):
     def __init__(self, compile_options: _Optional[bytes] = ...) -> None: ...
 
 class CompileOptionsProto(_message.Message):
-    __slots__ = ("executable_build_options",)
+    __slots__ = ("executable_build_options", "env_option_overrides")
+    class EnvOptionOverridesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: OptionOverrideProto
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[OptionOverrideProto, _Mapping]] = ...) -> None: ...
     EXECUTABLE_BUILD_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    ENV_OPTION_OVERRIDES_FIELD_NUMBER: _ClassVar[int]
     executable_build_options: ExecutableBuildOptionsProto
-    def __init__(self, executable_build_options: _Optional[_Union[ExecutableBuildOptionsProto, _Mapping]] = ...) -> None: ...
+    env_option_overrides: _containers.MessageMap[str, OptionOverrideProto]
+    def __init__(self, executable_build_options: _Optional[_Union[ExecutableBuildOptionsProto, _Mapping]] = ..., env_option_overrides: _Optional[_Mapping[str, OptionOverrideProto]] = ...) -> None: ...
+
+class OptionOverrideProto(_message.Message):
+    __slots__ = ("string_field",)
+    STRING_FIELD_FIELD_NUMBER: _ClassVar[int]
+    string_field: str
+    def __init__(self, string_field: _Optional[str] = ...) -> None: ...
 
 class ExecutableBuildOptionsProto(_message.Message):
     __slots__ = ("num_replicas", "num_partitions", "device_assignment")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
+from polypath.versions import check_worker
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors.base import Executor
 from polypath.worker.waits import Waits
@@ -13,6 +16,7 @@ def make(config: WorkerConfig, waits: Waits) -> Executor:
         from polypath.worker.executors.null import NullExecutor
 
         return NullExecutor(config)
+    check_worker(metadata.version("jax"))  # With another, what is imported now may not be there.
     from polypath.worker.executors.pjrt import PjrtExecutor
 
     return PjrtExecutor(config, waits)

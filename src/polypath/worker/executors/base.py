@@ -7,12 +7,14 @@ for a device, except those that say so.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy.typing as npt
 
-from polypath.types import Device, DeviceId, Platform, ProgramInfo
+from polypath.messages import Callbacks
+from polypath.types import Device, DeviceId, Platform, ProgramInfo, ProgramKind
+from polypath.worker.callbacks import HostCallbacks
 from polypath.worker.failures import DELETED, FailedValue
 from polypath.worker.store import Place, Shard, ShardType, Value
 
@@ -20,10 +22,20 @@ from polypath.worker.store import Place, Shard, ShardType, Value
 class Program(ABC):
     """A program, loaded on this worker's share of its devices."""
 
+    kind: ProgramKind = "xla"
+    calls_back: bool = False
+    """Whether running it may wait for the client's process."""
     place: Place
     info: ProgramInfo
     parameters: tuple[ShardType, ...]
     """What one device takes."""
+
+    def local_of(self, output: int) -> tuple[DeviceId, ...]:
+        """This worker's devices on which a result is: for most programs all that are the program's."""
+        return self.place.local
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Let go of what it holds; it is not run any more."""
 
 
 class Source(msgspec.Struct, frozen=True, array_like=True):
@@ -32,10 +44,47 @@ class Source(msgspec.Struct, frozen=True, array_like=True):
     program: bytes
     options: bytes
     devices: tuple[DeviceId, ...]
+    kind: ProgramKind = "xla"
+    callbacks: Callbacks | None = None
+    answers: dict[bytes, bytes] = msgspec.field(default_factory=dict[bytes, bytes])
+    """By question, what the client's functions said while it was compiled; they are not asked twice."""
 
 
-class Executor(ABC):
-    """The devices of one worker."""
+class Launched(NamedTuple):
+    """A program that was started."""
+
+    outs: list[Value]
+    end: Any
+    """Something to wait for, as for a shard; None where nobody asked."""
+
+
+class Runner(ABC):
+    """What compiles and runs programs of one kind."""
+
+    @abstractmethod
+    def compile(self, source: Source) -> Program:
+        """Compile and load. Called from any thread; takes its time."""
+
+    def reload(self, source: Source) -> Program:
+        """Load again what an earlier process of this host ran."""
+        return self.compile(source)
+
+    @abstractmethod
+    def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int, end: bool) -> Launched:
+        """Start the program. Waits for pending arguments and where too much is in flight.
+
+        Nothing was started if it raises. `end` asks for something to wait for.
+        """
+
+
+class Executor(Runner):
+    """The devices of one worker, and what runs XLA's programs on them."""
+
+    python: Runner | None = None
+    """What runs Python beside the devices, where there is such."""
+
+    callbacks: HostCallbacks
+    """What programs call back by; whoever has the way to the clients sets it."""
 
     platform: Platform
     devices: tuple[Device, ...]
@@ -56,16 +105,24 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def fetch(self, shard: Shard) -> npt.NDArray[Any]:
-        """The shard's elements; waits until they are computed. Strides may be any."""
+    def fetch(self, shard: Shard | npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The elements of a shard, or of what `hold` gave; waits until they are computed. Strides may be any."""
 
     @abstractmethod
     def copy(self, shard: Shard, device: DeviceId, memory_kind: str) -> Shard:
         """A copy on another device (or the same), that lives on its own."""
 
+    def copies(self, source: DeviceId, device: DeviceId) -> bool:
+        """Whether `copy` can be from one of these devices to the other: not between an accelerator and a CPU."""
+        return True
+
     @abstractmethod
-    def hold(self, shard: Shard) -> Shard:
-        """The same elements, safe from a later donation or deletion of the original."""
+    def hold(self, shard: Shard) -> Shard | npt.NDArray[Any]:
+        """The same elements for `fetch`, safe from a later donation or deletion of the original."""
+
+    @abstractmethod
+    def can_hold(self, shard: Shard) -> bool:
+        """Whether what `hold` gives can be had while programs that were started wait for another host."""
 
     @abstractmethod
     def shard_type(self, shard: Shard) -> ShardType: ...
@@ -90,17 +147,6 @@ class Executor(ABC):
     def memory_kind(self, shard: Shard) -> str: ...
 
     # --- Programs
-
-    @abstractmethod
-    def compile(self, source: Source) -> Program:
-        """Compile and load. Called from any thread; takes its time."""
-
-    @abstractmethod
-    def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int) -> list[Value]:
-        """Start the program. Waits for pending arguments and where too much is in flight.
-
-        Nothing was started if it raises.
-        """
 
     @abstractmethod
     def cost_analysis(self, program: Program) -> dict[str, float]: ...

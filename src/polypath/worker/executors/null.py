@@ -18,7 +18,7 @@ from polypath.types import ArraySpec, Device, DeviceId, Platform, ProgramInfo, S
 from polypath.worker import protos
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors import stablehlo
-from polypath.worker.executors.base import Executor, Program, Source, whole_of
+from polypath.worker.executors.base import Executor, Launched, Program, Source, whole_of
 from polypath.worker.failures import DELETED, FailedValue
 from polypath.worker.host import numpy_dtype
 from polypath.worker.store import Place, Shard, ShardType, Value
@@ -101,6 +101,9 @@ class NullExecutor(Executor):
     def hold(self, shard: Shard) -> Shard:
         return self.copy(shard, 0, "")
 
+    def can_hold(self, shard: Shard) -> bool:
+        return True
+
     def shard_type(self, shard: Shard) -> ShardType:
         return shard.kind
 
@@ -154,7 +157,7 @@ class NullExecutor(Executor):
             tuple(_cut(kind, tiles) for kind, (_, tiles) in zip(signature.results, results, strict=True)),
         )
 
-    def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int) -> list[Value]:
+    def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int, end: bool) -> Launched:
         assert isinstance(program, _Program)
         if len(args) != len(program.parameters):
             raise ValueError(f"The program takes {len(program.parameters)} arguments and got {len(args)}.")
@@ -167,9 +170,10 @@ class NullExecutor(Executor):
         for index in program.info.donated:
             if index not in kept:
                 self.delete(wholes[index])
-        return [
+        outs = [
             Value(None, [_Array(kind) for _ in program.place.local], program.place, kind) for kind in program.results
         ]
+        return Launched(outs, b"" if end else None)
 
     def cost_analysis(self, program: Program) -> dict[str, float]:
         return {}

@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, cast, final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from polypath.types import ArraySpec, Device, DeviceId, Platform, ProgramInfo, Sharding
-from polypath.worker import jaxlib
+from polypath.types import HOST_CPU, ArraySpec, Device, DeviceId, Platform, ProgramInfo, Sharding
+from polypath.worker import jaxlib, partitioning
 from polypath.worker.cache import Cache
+from polypath.worker.colocated import ColocatedPython
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors import stablehlo
-from polypath.worker.executors.base import Executor, Program, Source, whole_of
+from polypath.worker.executors.base import Executor, Launched, Program, Source, whole_of
 from polypath.worker.executors.flights import Flights, Launcher
 from polypath.worker.failures import DELETED, FailedValue
 from polypath.worker.store import Place, Shard, ShardType, Value
@@ -36,6 +37,8 @@ class _Place(Place):
         self.local = local
         self.list = jaxlib.device_list(found)
         self.found = found
+        self.client = found[0].client
+        self.on_cpu = found[0].platform == "cpu"
         self.sharding = jaxlib.over(found)
         self._avals: dict[ShardType, Any] = {}
 
@@ -89,7 +92,7 @@ class _Entry(msgspec.Struct, array_like=True):
 
 @final
 class PjrtExecutor(Executor):
-    """The devices that one PJRT client can address."""
+    """The devices that a PJRT client can address, and the CPU devices beside them."""
 
     def __init__(self, config: WorkerConfig, waits: Waits) -> None:
         group = jaxlib.Group(config) if config.nodes > 1 else None
@@ -100,8 +103,14 @@ class PjrtExecutor(Executor):
             firsts = [int(each) for each in group.exchange(config.node, "first_device", str(config.first_device))]
         self._nodes = (config.node, config.nodes)
         self._by_id = _cluster_ids(self._client, firsts)
-        local = {device.id for device in self._client.local_devices()}
-        self._local = {id_: device for id_, device in self._by_id.items() if device.id in local}
+        cpu, cpus = self._client, self._by_id
+        if not jaxlib.is_cpu(cpu):
+            cpu = jaxlib.make_cpu_client(len(self._client.local_devices()))
+            cpus = _cluster_ids(cpu, [first + HOST_CPU for first in firsts])
+            self._by_id = {**self._by_id, **cpus}
+        self._local = {
+            id_: device for id_, device in self._by_id.items() if device.process_index == device.client.process_index()
+        }
         self._cache = Cache(config.cache_dir)
         self._places: dict[tuple[DeviceId, ...], _Place] = {}
         self._types: dict[ShardType, ShardType] = {}
@@ -122,12 +131,14 @@ class PjrtExecutor(Executor):
                 platform=device.platform,
                 kind=device.device_kind,
                 memory_kinds=jaxlib.memory_kinds(device),
-                attributes=jaxlib.device_attributes(device) | {"slice_index": config.island},
+                attributes=jaxlib.device_attributes(device)
+                | {"slice_index": config.island, "colocation_id": id_ % HOST_CPU},
             )
             for index, (id_, device) in enumerate(sorted(self._local.items()))
         )
         self._launcher = Launcher(waits)
-        self._flights = Flights(waits) if self._client.platform == "cpu" else None
+        self._flights = Flights(waits)
+        self.python = ColocatedPython(config.host, cpu, cpus, self._place)
 
     # --- Shards
 
@@ -144,21 +155,30 @@ class PjrtExecutor(Executor):
         key = (str(array.dtype), array.shape, layout, device)
         program = self._layouts.get(key)
         if program is None:
-            program = jaxlib.identity_with_layout(
-                self._client, str(array.dtype), array.shape, layout, self._local[device]
-            )
+            program = jaxlib.identity_with_layout(str(array.dtype), array.shape, layout, self._local[device])
             self._layouts[key] = program
         return program.execute_sharded([shard]).disassemble_into_single_device_arrays()[0][0]
 
-    def fetch(self, shard: Shard) -> npt.NDArray[Any]:
-        return np.asarray(shard)
+    def fetch(self, shard: Shard | npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return cast(npt.NDArray[Any], shard) if isinstance(shard, np.ndarray) else jaxlib.elements(shard)
 
     def copy(self, shard: Shard, device: DeviceId, memory_kind: str) -> Shard:
         return jaxlib.copy(shard, self._single(device, memory_kind), self._local[device])
 
-    def hold(self, shard: Shard) -> Shard:
+    def copies(self, source: DeviceId, device: DeviceId) -> bool:
+        return self._local[source].client is self._local[device].client
+
+    def hold(self, shard: Shard) -> Shard | npt.NDArray[Any]:
         (device,) = shard.sharding.device_set
+        if device.platform == "cpu" and shard.is_ready():
+            return jaxlib.elements(shard)
         return jaxlib.copy(shard, shard.sharding, device)
+
+    def can_hold(self, shard: Shard) -> bool:
+        # On CPU the copy needs a thread of XLA's pool. All of them may wait in collectives for another host, which
+        # may be waiting for this very shard.
+        (device,) = shard.sharding.device_set
+        return device.platform != "cpu" or self.is_ready(shard)
 
     def shard_type(self, shard: Shard) -> ShardType:
         return self._type((str(shard.dtype), shard.shape))
@@ -196,17 +216,30 @@ class PjrtExecutor(Executor):
         options = jaxlib.options_for(source.options, [device.id for device in place.found])
         key = Cache.key(
             "pjrt", source, self._nodes, len(self._local), jaxlib.VERSION,
-            self.platform.name, self.platform.version, [d.kind for d in self.devices],
+            place.client.platform, self.platform.version, [d.kind for d in self.devices],
         )  # fmt: skip
-        found = self._from_cache(key, place, options)
-        if found is not None:
-            return found
+        if source.callbacks is None:
+            found = self._from_cache(key, place, options)
+            if found is not None:
+                return found
+        callbacks = [] if source.callbacks is None else self.callbacks.stand_ins(source.callbacks)
         signature = stablehlo.read(source.program)
-        loaded = jaxlib.compile_program(self._client, source.program, place.list, options)
+        asking = partitioning.asks(source.program)
+        if callbacks or asking:
+            with (
+                stablehlo.parsed(source.program) as module,
+                partitioning.answered(module, source, self.callbacks),
+            ):
+                loaded = jaxlib.compile_module(place.client, module, place.list, options, callbacks)
+        else:
+            loaded = jaxlib.compile_program(place.client, source.program, place.list, options)
         info = _describe(loaded, source, signature)
         parameters = tuple(map(self._type, jaxlib.parameter_types(loaded)))
         results = tuple(map(self._type, jaxlib.result_types(loaded)))
         program = _Program(loaded, place, info, parameters, results)
+        program.calls_back = bool(callbacks)
+        if source.callbacks is not None or asking:
+            return program
         try:
             executable = jaxlib.serialize(loaded)
         except Exception as error:
@@ -221,7 +254,7 @@ class PjrtExecutor(Executor):
             return None
         try:
             entry = msgspec.msgpack.decode(body, type=_Entry)
-            loaded = jaxlib.deserialize(self._client, entry.executable, place.list, options)
+            loaded = jaxlib.deserialize(place.client, entry.executable, place.list, options)
         except Exception as error:
             _log.warning("A cached program does not load (%s), so it is compiled anew.", error)
             return None
@@ -241,7 +274,7 @@ class PjrtExecutor(Executor):
             )
         return found
 
-    def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int) -> list[Value]:
+    def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int, end: bool) -> Launched:
         assert isinstance(program, _Program)
         place = program.place
         if len(args) != len(program.parameters):
@@ -260,18 +293,23 @@ class PjrtExecutor(Executor):
                 wholes[index] = self._copy_whole(wholes[index], place)
         spans = len(place.devices) > 1
         launch_id = launch if spans else None
-        if spans and self._flights is not None:
+        if spans and place.on_cpu:
             self._flights.wait_for_room()
 
             def start() -> Any:
                 return program.loaded.execute_sharded(wholes, with_tokens=True, launch_id=launch_id)
 
             results = start() if len(place.local) == len(place.devices) else self._launcher.run(start)
-            self._flights.started(results.consume_token())
+            token = results.consume_token()
+            self._flights.started(token)
         else:
-            results = program.loaded.execute_sharded(wholes, launch_id=launch_id)
+            results = program.loaded.execute_sharded(wholes, with_tokens=end, launch_id=launch_id)
+            token = results.consume_token() if end else None
         outs = results.consume_with_handlers(program.handlers)
-        return [Value(None, out, place, kind) for out, kind in zip(outs, program.results, strict=True)]
+        return Launched(
+            [Value(None, out, place, kind) for out, kind in zip(outs, program.results, strict=True)],
+            jaxlib.End(token) if end else None,
+        )
 
     @staticmethod
     def _copy_whole(whole: Any, place: _Place) -> Any:
@@ -287,7 +325,7 @@ class PjrtExecutor(Executor):
         return "\n\n".join(module.to_string() for module in program.loaded.hlo_modules())
 
     def default_layout(self, dtype: str, shape: tuple[int, ...], device: DeviceId, memory_kind: str) -> bytes:
-        return jaxlib.default_layout(self._client, jaxlib.dtype_of(dtype), shape, self._local[device])
+        return jaxlib.default_layout(jaxlib.dtype_of(dtype), shape, self._local[device])
 
 
 def _cluster_ids(client: jaxlib.Client, firsts: Sequence[int]) -> dict[DeviceId, Any]:
@@ -320,8 +358,8 @@ def _describe(loaded: jaxlib.Loaded, source: Source, signature: stablehlo.Signat
         outputs=outputs,
         parameter_shardings=parameter_shardings,
         output_shardings=output_shardings,
-        parameter_layouts=_layouts(loaded.get_parameter_layouts(), jaxlib.parameter_types(loaded)),
-        output_layouts=_layouts(loaded.get_output_layouts(), jaxlib.result_types(loaded)),
+        parameter_layouts=_layouts(jaxlib.parameter_layouts(loaded), jaxlib.parameter_types(loaded)),
+        output_layouts=_layouts(jaxlib.output_layouts(loaded), jaxlib.result_types(loaded)),
         output_memory_kinds=kinds,
         donated=jaxlib.donated_parameters(loaded),
         memory_stats=jaxlib.memory_stats(loaded),
@@ -329,7 +367,9 @@ def _describe(loaded: jaxlib.Loaded, source: Source, signature: stablehlo.Signat
     )
 
 
-def _layouts(found: list[Any], types: list[ShardType]) -> tuple[bytes, ...]:
+def _layouts(found: list[Any] | None, types: list[ShardType]) -> tuple[bytes, ...] | None:
+    if found is None:
+        return None
     return tuple(
         jaxlib.layout_proto(each, jaxlib.dtype_of(dtype), shape)
         for each, (dtype, shape) in zip(found, types, strict=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Generator, Iterable
 from typing import Any
 
 import msgspec
@@ -63,14 +64,8 @@ def read(program: bytes) -> Signature:
         ValueError: it is none, or it has no `main`.
     """
     from jaxlib.mlir import ir
-    from jaxlib.mlir.dialects import stablehlo
 
-    context = _context()
-    with context:
-        try:
-            module: Any = stablehlo.deserialize_portable_artifact(context, program)
-        except Exception as error:
-            raise ValueError("The program is not portable StableHLO that this jaxlib can read.") from error
+    with parsed(program) as module:
         name = ir.StringAttr(module.operation.attributes["sym_name"]).value
         main = next(
             (
@@ -94,6 +89,46 @@ def read(program: bytes) -> Signature:
             tuple(_sharding(each, meshes) for each in outputs),
             tuple(i for i, one in enumerate(inputs) if "tf.aliasing_output" in one or "jax.buffer_donor" in one),
         )
+
+
+@contextlib.contextmanager
+def parsed(program: bytes) -> Generator[Any]:
+    """The MLIR module of a portable artifact, while the context is entered that it lives in.
+
+    Raises:
+        ValueError: it is none.
+    """
+    from jaxlib.mlir.dialects import stablehlo
+
+    context = _context()
+    with context:
+        try:
+            module: Any = stablehlo.deserialize_portable_artifact(context, program)
+        except Exception as error:
+            raise ValueError("The program is not portable StableHLO that this jaxlib can read.") from error
+        yield module
+
+
+def version() -> str:
+    """The newest version of portable StableHLO that is read here."""
+    from jaxlib.mlir.dialects import stablehlo
+
+    return stablehlo.get_current_version()
+
+
+def custom_calls(module: Any, targets: Collection[str]) -> list[Any]:
+    """A module's calls of what is named in `targets`, wherever they stand."""
+    from jaxlib.mlir import ir
+
+    found: list[Any] = []
+
+    def visit(op: Any) -> Any:
+        if op.name == "stablehlo.custom_call" and op.attributes["call_target_name"].value in targets:
+            found.append(op)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    return found
 
 
 @functools.cache

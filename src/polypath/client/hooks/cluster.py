@@ -1,0 +1,104 @@
+"""The cluster that JAX uses now, as the hooks see it, and how a hook is put in place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from jax._src import xla_bridge
+
+from polypath.client.callbacks import CallbackServer
+from polypath.client.environment import socket_path
+
+_bridge: Any = xla_bridge
+_lock = threading.RLock()
+_client: Any = None
+_target = ""
+_server: CallbackServer | None = None
+_cpu: Any = None
+
+
+def connect(client: Any, target: str) -> None:
+    """JAX uses the cluster at `target` from now on."""
+    global _client, _target
+    _client, _target = client, target
+
+
+def disconnect() -> None:
+    """It uses none."""
+    global _client, _server
+    _client = None
+    if _server is not None:
+        _server.close()
+        _server = None
+
+
+def is_connected() -> bool:
+    """Whether there is a cluster."""
+    return _client is not None
+
+
+def is_cluster(client: Any) -> bool:
+    """Whether a client of JAX is the cluster's."""
+    return _client is not None and client is _client
+
+
+def callback_server() -> CallbackServer:
+    """What serves this process's functions; started with the first program that has one."""
+    global _server
+    with _lock:
+        if _server is None:
+            path = socket_path(_target)
+            _server = CallbackServer(_target.rpartition("://")[2] if path is None else f"unix:{path}", dtype_of, _here)
+        return _server
+
+
+def local_cpu() -> Any:
+    """A CPU client of this process, with one device or more; JAX does not know it by name."""
+    global _cpu
+    with _lock:
+        if _cpu is None:
+            _cpu = _bridge.make_cpu_client()
+        return _cpu
+
+
+def _here() -> Any:
+    # A function that a program on the cluster calls must not need the cluster, which waits for it.
+    config: Any = jax
+    return config.default_device(local_cpu().local_devices()[0])
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """numpy's type of that name, or ml_dtypes'."""
+    return np.dtype(getattr(ml_dtypes, name, name))
+
+
+def replace(module: Any, name: str, wrap: Callable[[Any], Any]) -> None:
+    """Put `wrap(original)` in a module's function's place, once."""
+    original = getattr(module, name)
+    if hasattr(original, "polypath_hook"):
+        return
+    hook = wrap(original)
+    hook.polypath_hook = True
+    setattr(module, name, hook)
+
+
+class Overlay:
+    """A module as another module sees it: with some names of its own."""
+
+    def __init__(self, module: Any, **names: Any) -> None:
+        self._module = module
+        self.__dict__.update(names)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def overlay(module: Any, name: str, **names: Any) -> None:
+    """Let `module` see what it calls `name` with some names replaced, once."""
+    if not isinstance(getattr(module, name), Overlay):
+        setattr(module, name, Overlay(getattr(module, name), **names))

@@ -1,0 +1,136 @@
+"""Programs that run beside the log, each kind one after another on a thread of its own; Python one stream at a time.
+
+A lane takes what may wait for somebody outside the worker (a client's Python function, Python
+beside the devices, storage), and what must not overtake it. The results are pending until then.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from polypath.types import ProgramKind
+
+_log = logging.getLogger(__name__)
+
+Job = Callable[[], None]
+_STREAMS = 32
+"""So many streams keep their threads while they have nothing to do."""
+
+
+class Lane:
+    """A thread and its queue. `submit` and `busy` belong to the apply loop."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._submitted = 0
+        self._finished = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether something that was submitted has not come to its end."""
+        return self._finished < self._submitted
+
+    def submit(self, job: Job) -> None:
+        """Run `job` after all that was submitted before. It must not raise."""
+        if not self._submitted:
+            threading.Thread(target=self._work, name=f"lane-{self._name}", daemon=True).start()
+        self._submitted += 1
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Let the thread end; nothing is submitted any more."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception:
+                _log.exception("A job of the lane %s failed.", self._name)
+            del job  # Or it would keep its arrays until the next one.
+            self._finished += 1
+
+
+class Lanes:
+    """One lane for each kind of program, but for Python one for each stream."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[ProgramKind, Lane] = {"xla": Lane("xla"), "plugin": Lane("plugin")}
+        self._streams: dict[int, Lane] = {}
+        self._latest: Lane | None = None
+
+    def __getitem__(self, kind: ProgramKind) -> Lane:
+        return self._lanes[kind]
+
+    def stream(self, number: int) -> Lane:
+        """The lane of a stream of Python programs: a client's thread has one."""
+        lane = self._streams.get(number)
+        if lane is None:
+            if len(self._streams) >= _STREAMS:
+                self._end_idle()
+            lane = self._streams[number] = Lane("python")
+        self._latest = lane
+        return lane
+
+    def _end_idle(self) -> None:
+        """Clients do not say when a thread of theirs is gone."""
+        for number, lane in list(self._streams.items()):
+            if not lane.busy:
+                del self._streams[number]
+                lane.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any is."""
+        return any(lane.busy for lane in self._all())
+
+    def _all(self) -> list[Lane]:
+        return [*self._lanes.values(), *self._streams.values()]
+
+    def others(self, lane: Lane) -> Job:
+        """A wait for what the lanes but `lane` have been given until now."""
+        gates: list[threading.Event] = []
+        for other in self._all():
+            if other is not lane and other.busy:
+                gates.append(threading.Event())
+                other.submit(gates[-1].set)
+
+        def wait() -> None:
+            for gate in gates:
+                gate.wait()
+
+        return wait
+
+    def after_all(self, job: Job, *, user_code: bool = False) -> None:
+        """Run `job` once what was submitted until now is done: at once if all is.
+
+        A job with `user_code` is not run here, but in the lane of Python that was used last.
+        """
+        busy = [lane for lane in self._all() if lane.busy]
+        if not busy and user_code and self._latest is not None:
+            busy = [self._latest]
+        if not busy:
+            job()
+            return
+        # The last of the lanes to get there runs it.
+        arrivals = _Arrivals(len(busy), job)
+        for lane in busy:
+            lane.submit(arrivals.arrive)
+
+
+class _Arrivals:
+    def __init__(self, expected: int, job: Job) -> None:
+        self._missing = expected
+        self._job = job
+        self._lock = threading.Lock()
+
+    def arrive(self) -> None:
+        with self._lock:
+            self._missing -= 1
+            last = not self._missing
+        if last:
+            self._job()
