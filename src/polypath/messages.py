@@ -333,6 +333,13 @@ class DefaultLayout(Command, frozen=True):
     memory_kind: str
 
 
+class MemoryStats(Command, frozen=True):
+    """Answer `Answered` with a msgpack dict of name to int (bytes, counts), or None where the platform has none."""
+
+    request: RequestId
+    device: DeviceId
+
+
 # --- Host callbacks ---------------------------------------------------------------------------
 
 
@@ -384,7 +391,7 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Await | CostAnalysis | ProgramText | DefaultLayout | Return | Peers | Snapshot | Shutdown
+    | Fetch | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Return | Peers | Snapshot | Shutdown
 )  # fmt: skip
 
 
@@ -461,8 +468,15 @@ class Called(Report, frozen=True):
     """The function changes its writeable arguments instead of returning results, one of which each then has."""
 
 
+class Quiet(Report, frozen=True):
+    """Nothing of an unloaded program that calls functions of its client is under way on this worker any more."""
+
+    host: HostId
+    executable: ExecutableId
+
+
 class Released(Struct, frozen=True, tag_field="t"):
-    """Head to client: nothing will call these functions, but for what is under way."""
+    """Head to client: nothing will call these functions any more."""
 
     callbacks: Callbacks
 
@@ -476,7 +490,7 @@ class Left(Report, frozen=True):
     executables: tuple[ExecutableId, ...]
 
 
-AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Called | Left
+AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Called | Quiet | Left
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _commands: Final = msgspec.msgpack.Decoder(AnyCommand)

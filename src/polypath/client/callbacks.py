@@ -9,7 +9,6 @@ one may wait for a person (`jax.debug.breakpoint`).
 
 from __future__ import annotations
 
-import collections
 import itertools
 import logging
 import queue
@@ -36,8 +35,6 @@ _log = logging.getLogger(__name__)
 _CONNECT_TIMEOUT: Final = 10
 _CALLS: Final = 1024
 """Functions that may run at the same time."""
-_RELEASED: Final = 64
-"""Programs that are gone whose functions are kept: an execution may be under way still."""
 
 Function = Callable[..., Any]
 
@@ -62,7 +59,6 @@ class CallbackServer:
         self._dtype_of = dtype_of
         self._numbers = itertools.count(1)
         self._functions: dict[int, Sequence[Function]] = {}
-        self._released: collections.deque[int] = collections.deque()
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(_CALLS, "host-callback")
         self._channel = grpc.insecure_channel(
@@ -114,9 +110,7 @@ class CallbackServer:
         if isinstance(message, Called):
             self._threads.submit(self._answer, message)
             return
-        self._released.append(message.callbacks.program)
-        if len(self._released) > _RELEASED:
-            self._functions.pop(self._released.popleft(), None)
+        self._functions.pop(message.callbacks.program, None)
 
     def _answer(self, called: Called) -> None:
         try:

@@ -26,6 +26,7 @@ from polypath.controller.state import (
     Pending,
     Requests,
     Session,
+    Unloading,
     Value,
 )
 from polypath.messages import Command, Forget, Peer, Put, Shared, Unload
@@ -80,6 +81,7 @@ class Core:
         self.executables: dict[ExecutableId, Executable] = {}
         self.pending: Requests = {}
         self.compilations: dict[ExecutableId, Compilation] = {}
+        self.unloading: dict[ExecutableId, Unloading] = {}
         self.layouts: dict[tuple[str, int, str, str], bytes] = {}
         """By dtype, rank, platform, memory kind."""
         self.effects: list[Effect] = []
@@ -247,10 +249,23 @@ class Core:
             self.send(hosts, Forget(tuple(ids)))
 
     def unload(self, executable: Executable) -> None:
-        if self.executables.pop(executable.id, None) is not None and executable.hosts:
+        loaded = self.executables.pop(executable.id, None) is not None and bool(executable.hosts)
+        if loaded:
             self.send(executable.hosts, Unload(executable.id))
-        if executable.callbacks is not None:
-            self.effects.append(Release(executable.callbacks))
+        if executable.callbacks is None:
+            return
+        self.unloading[executable.id] = Unloading(executable.callbacks, set(executable.hosts) if loaded else set())
+        self.quiet(executable.id, None)
+
+    def quiet(self, number: ExecutableId, host: HostId | None) -> None:
+        """Nothing of an unloaded program is under way on `host`; its client hears when that holds for all."""
+        unloading = self.unloading.get(number)
+        if unloading is None:
+            return
+        unloading.hosts.discard(-1 if host is None else host)
+        if not unloading.hosts:
+            del self.unloading[number]
+            self.effects.append(Release(unloading.callbacks))
 
     def server_handle(self, session: Session) -> Handle:
         session.next_handle += 1

@@ -277,10 +277,16 @@ class DefaultLayout(Request, frozen=True):
     memory_kind: str
 
 
+class MemoryStats(Request, frozen=True):
+    """Reply: bytes, a msgpack dict of name to int, or None where the platform has none."""
+
+    device: DeviceId
+
+
 AnyRequest = (
     Put | MakeErrors | Assemble | Disassemble | FullyReplicatedShard | Remap | Copy | Reshard
     | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | Metadata
-    | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture | DefaultLayout
+    | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture | DefaultLayout | MemoryStats
 )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class Programs:
             events.ExecuteStatus: self.execute_status,
             events.CheckFuture: self.check_future,
             events.DefaultLayout: self.default_layout,
+            events.MemoryStats: self.memory_stats,
         }
 
     # --- Compiling ----------------------------------------------------------------------------
@@ -137,6 +138,12 @@ class Programs:
             lambda n: messages.DefaultLayout(n, request.dtype, request.shape, request.device, request.memory_kind),
             fallback,
         )
+
+    def memory_stats(self, request: events.MemoryStats) -> None:
+        core = self._core
+        _, hosts = core.place((request.device,))
+        core.available(hosts)
+        core.ask(request, hosts, lambda n: messages.MemoryStats(n, request.device))
 
     # --- Running ------------------------------------------------------------------------------
 

@@ -52,6 +52,14 @@ class Executable:
 
 
 @dataclasses.dataclass(slots=True, eq=False)
+class Unloading:
+    """A program that is dropped, and the hosts that may still be running it."""
+
+    callbacks: Callbacks
+    hosts: set[HostId]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
 class Session:
     """One client: its handles name values, executables and futures of its own."""
 

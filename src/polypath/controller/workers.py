@@ -46,6 +46,7 @@ class Workers:
             messages.Fetched: self.fetched,
             messages.Answered: self.answered,
             messages.Failed: self.failed,
+            messages.Quiet: lambda report: self._core.quiet(report.executable, report.host),
         }
 
     # --- Coming and going ---------------------------------------------------------------------
@@ -77,6 +78,8 @@ class Workers:
         self._move(host, HostState.AWAY)
         host.peer = None
         self._tell_peers()
+        for number in list(self._core.unloading):
+            self._core.quiet(number, host.id)
         if host.losses >= (MAX_LOSSES if host.devices else 1):
             self._give_up(island, event.cause)
         else:

@@ -1,4 +1,4 @@
-"""The command line's end of `control`: blocking calls with a deadline.
+"""The other end of `control`: blocking calls with a deadline.
 
 Needs no event loop and none of the rest of the frontend.
 """
@@ -11,7 +11,7 @@ import grpc
 import msgspec
 
 from polypath.errors import NotRunning
-from polypath.frontend.control import SERVICE, ShutdownRequest
+from polypath.frontend.control import SERVICE, MemoryStatsRequest, ShutdownRequest
 
 
 def status(address: str, timeout: float = 5.0) -> bytes:
@@ -30,6 +30,16 @@ def shutdown(address: str, reason: str, timeout: float = 5.0) -> None:
         NotRunning: no cluster answers there within `timeout` seconds.
     """
     _call(address, "Shutdown", msgspec.json.encode(ShutdownRequest(reason)), timeout)
+
+
+def memory_stats(address: str, device: int, timeout: float = 60.0) -> dict[str, int] | None:
+    """What a device's platform counts of its memory; None where it counts nothing.
+
+    Raises:
+        NotRunning: no cluster answers there within `timeout` seconds.
+    """
+    reply = _call(address, "MemoryStats", msgspec.json.encode(MemoryStatsRequest(device)), timeout)
+    return msgspec.json.decode(reply, type=dict[str, int] | None)
 
 
 def _call(address: str, method: str, data: bytes, timeout: float) -> bytes:

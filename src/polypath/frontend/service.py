@@ -9,6 +9,7 @@ only: the socket's folder decides who may connect.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Final, TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from polypath.controller.events import AnyRequest, Call, Close, Open, Release, Reply, Returned
+from polypath.controller.events import AnyRequest, Call, Close, Open, Release, Reply, Result, Returned
 from polypath.errors import ClusterError
 from polypath.frontend import attributes, calls, versions
 from polypath.frontend.callbacks import HostCallbacks
@@ -77,6 +78,9 @@ class Frontend:
         self._cluster = cluster
         self._shared = SharedMemory(shared)
         self._control = control
+        self._asked: dict[SessionId, asyncio.Future[Result]] = {}
+        if control is not None:
+            control.ask = self._ask
         self._callbacks = HostCallbacks(submit)
         self._kind: ServerKind = server
         self._server: Server | None = None
@@ -121,6 +125,9 @@ class Frontend:
         session = self._sessions.get(reply.session)
         if session is not None:
             session.deliver(reply.op, reply.result)
+        elif asked := self._asked.pop(reply.session, None):
+            if not asked.cancelled():
+                asked.set_result(reply.result)
         elif isinstance(reply.result, Shared):
             discard(reply.result)
 
@@ -143,6 +150,18 @@ class Frontend:
             host_buffers=sum(len(s.buffers) for s in live),
         )
 
+    async def _ask(self, make: Callable[[SessionId, int], AnyRequest]) -> Result:
+        """Put one question, in a session of its own."""
+        id_ = _new_session()
+        answer = self._asked[id_] = asyncio.get_running_loop().create_future()
+        self._submit(Open(id_, "control"))
+        try:
+            self._submit(make(id_, 1))
+            return await answer
+        finally:
+            self._asked.pop(id_, None)
+            self._submit(Close(id_))
+
     # --- The session's stream -----------------------------------------------------------------
 
     async def _session(self, call: calls.Call) -> None:
@@ -162,7 +181,7 @@ class Frontend:
         told = attributes.decode(metadata.initialization_data)
         folder = told.get("shared_dir")
         buffers = HostBuffers(self._shared, self._shared.claim(None if folder is None else str(folder)))
-        session = Session(secrets.randbits(62) + 1, self._cluster(), buffers, self._submit)
+        session = Session(_new_session(), self._cluster(), buffers, self._submit)
         self._sessions[session.id] = session
         self._sessions_total += 1
         self._submit(Open(session.id, str(told.get("client", call.peer))))
@@ -244,6 +263,10 @@ class Frontend:
         if self._control is not None:
             methods.update(self._control.methods())
         return methods
+
+
+def _new_session() -> SessionId:
+    return secrets.randbits(62) + 1
 
 
 def _make_server(kind: ServerKind, methods: Methods) -> Server:

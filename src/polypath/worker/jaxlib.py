@@ -183,6 +183,12 @@ def _attributes(thing: Any, names: Sequence[str]) -> dict[str, Attribute]:
     return found
 
 
+def device_memory_stats(device: JaxDevice) -> dict[str, int] | None:
+    """None where the platform counts nothing: on CPU."""
+    found = device.memory_stats()
+    return None if found is None else {name: int(value) for name, value in found.items()}
+
+
 def memory_kinds(device: JaxDevice) -> tuple[str, ...]:
     """The device's memories, its default first."""
     default = device.default_memory().kind

@@ -21,7 +21,7 @@ _STREAMS = 32
 
 
 class Lane:
-    """A thread and its queue. `submit` and `busy` belong to the apply loop."""
+    """A thread and its queue. `submit` and `busy` belong to one thread, mostly the apply loop."""
 
     def __init__(self, name: str) -> None:
         self._name = name

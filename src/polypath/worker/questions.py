@@ -34,7 +34,7 @@ _LEFT: Final = Failure(
     "The worker had to be started again, because a host beside it was lost, before it could answer; ask again.",
 )
 
-Question = m.Fetch | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout
+Question = m.Fetch | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout | m.MemoryStats
 
 
 class Questions:
@@ -65,6 +65,7 @@ class Questions:
             m.CostAnalysis: self._cost_analysis,
             m.ProgramText: self._program_text,
             m.DefaultLayout: self._default_layout,
+            m.MemoryStats: self._memory_stats,
         }
 
     def close(self) -> None:
@@ -195,6 +196,9 @@ class Questions:
                 return m.Inline(protos.layout(tuple(reversed(range(len(q.shape))))))
 
         self._now(question, answer)
+
+    def _memory_stats(self, question: m.MemoryStats) -> None:
+        self._now(question, lambda: m.Inline(msgspec.msgpack.encode(self._executor.memory_stats(question.device))))
 
 
 def pieces(value: Value) -> list[Shard | Pending]:

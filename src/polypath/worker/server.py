@@ -27,7 +27,7 @@ from polypath.worker.config import WorkerConfig
 from polypath.worker.execution import Executions
 from polypath.worker.executors.base import Executor, Program, Runner, Source
 from polypath.worker.failures import WorkerFailure, failure_of
-from polypath.worker.lanes import Lanes
+from polypath.worker.lanes import Lane, Lanes
 from polypath.worker.peers import PeerLink, PeerPost
 from polypath.worker.plugins.runner import Plugins
 from polypath.worker.questions import Questions, pieces
@@ -67,6 +67,7 @@ class Worker:
         self._sources: dict[ExecutableId, Source] = {}
         self._post = PeerPost(channel.peers)
         self._lanes = Lanes()
+        self._farewells = Lane("farewells")
         self._transfers = Transfers(executor, self._store, self._post, waits, self._lanes)
         self._callbacks = HostCallbacks(config.host, channel.send)
         executor.callbacks = self._callbacks
@@ -221,12 +222,21 @@ class Worker:
 
     def _unload(self, command: m.Unload) -> None:
         with self._lock:
-            self._sources.pop(command.executable, None)
+            source = self._sources.pop(command.executable, None)
             program = self._programs.pop(command.executable, None)
         if program is not None and program.kind == "python":
             self._lanes.after_all(program.close, user_code=True)
         elif program is not None and program.kind == "plugin":
             self._lanes["plugin"].submit(program.close)
+        elif source is not None and source.callbacks is not None:
+            # After what is to be started still; waiting for the ends of all must hold up nothing else.
+            quiet = partial(self._quiet, command.executable, program)
+            self._lanes["xla"].submit(partial(self._farewells.submit, quiet))
+
+    def _quiet(self, name: ExecutableId, program: Program | None) -> None:
+        if program is not None:
+            program.close()
+        self._channel.send(m.Quiet(self._host, name))
 
     # --- Beginning and end
 

@@ -47,6 +47,11 @@ def is_cluster(client: Any) -> bool:
     return _client is not None and client is _client
 
 
+def cluster_socket(client: Any) -> str | None:
+    """Where the cluster listens, if `client` is its client; None for another or where it is not ours."""
+    return socket_path(_target) if is_cluster(client) else None
+
+
 def callback_server() -> CallbackServer:
     """What serves this process's functions; started with the first program that has one."""
     global _server

@@ -156,6 +156,10 @@ class Executor(Runner):
         """The optimized HLO."""
 
     @abstractmethod
+    def memory_stats(self, device: DeviceId) -> dict[str, int] | None:
+        """What the platform counts of a device's memory; None where it counts nothing."""
+
+    @abstractmethod
     def default_layout(self, dtype: str, shape: tuple[int, ...], device: DeviceId, memory_kind: str) -> bytes:
         """A serialized `LayoutProto`."""
 

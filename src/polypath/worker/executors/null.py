@@ -181,6 +181,9 @@ class NullExecutor(Executor):
     def text(self, program: Program) -> str:
         return f"HloModule {program.info.name}"
 
+    def memory_stats(self, device: DeviceId) -> dict[str, int] | None:
+        return None
+
     def default_layout(self, dtype: str, shape: tuple[int, ...], device: DeviceId, memory_kind: str) -> bytes:
         return _row_major((dtype, shape))
 

@@ -6,10 +6,11 @@ is in flight. What jaxlib's internals look like is `polypath.worker.jaxlib`'s bu
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import logging
 from collections.abc import Sequence
-from typing import Any, cast, final
+from typing import Any, Final, cast, final
 
 import msgspec
 import numpy as np
@@ -75,10 +76,21 @@ class _Program(Program):
         self.parameters = parameters
         self.results = results
         self.donated = frozenset(info.donated)
+        self._under_way: collections.deque[jaxlib.End] = collections.deque()
         self.handlers = [
             jaxlib.result_handler(place.aval(kind), jaxlib.over(place.found, memory))
             for kind, memory in zip(results, info.output_memory_kinds, strict=True)
         ]
+
+    def follow(self, end: jaxlib.End) -> None:
+        """Know of an execution that is under way; waits where there are many."""
+        self._under_way.append(end)
+        if len(self._under_way) > _FOLLOWED:
+            _wait(self._under_way.popleft())
+
+    def close(self) -> None:
+        while self._under_way:
+            _wait(self._under_way.popleft())
 
 
 class _Entry(msgspec.Struct, array_like=True):
@@ -88,6 +100,18 @@ class _Entry(msgspec.Struct, array_like=True):
     parameters: tuple[ShardType, ...]
     results: tuple[ShardType, ...]
     executable: bytes
+
+
+_FOLLOWED: Final = 64
+"""Executions under way of one program that calls its client."""
+
+
+def _wait(end: jaxlib.End) -> None:
+    try:
+        end.block_until_ready()
+    except Exception as error:
+        # It reaches whoever looks at the results; here only the end counts.
+        _log.debug("An execution failed: %s", error)
 
 
 @final
@@ -303,8 +327,11 @@ class PjrtExecutor(Executor):
             token = results.consume_token()
             self._flights.started(token)
         else:
-            results = program.loaded.execute_sharded(wholes, with_tokens=end, launch_id=launch_id)
-            token = results.consume_token() if end else None
+            wanted_token = end or program.calls_back
+            results = program.loaded.execute_sharded(wholes, with_tokens=wanted_token, launch_id=launch_id)
+            token = results.consume_token() if wanted_token else None
+        if program.calls_back:
+            program.follow(jaxlib.End(token))
         outs = results.consume_with_handlers(program.handlers)
         return Launched(
             [Value(None, out, place, kind) for out, kind in zip(outs, program.results, strict=True)],
@@ -323,6 +350,9 @@ class PjrtExecutor(Executor):
     def text(self, program: Program) -> str:
         assert isinstance(program, _Program)
         return "\n\n".join(module.to_string() for module in program.loaded.hlo_modules())
+
+    def memory_stats(self, device: DeviceId) -> dict[str, int] | None:
+        return jaxlib.device_memory_stats(self._local[device])
 
     def default_layout(self, dtype: str, shape: tuple[int, ...], device: DeviceId, memory_kind: str) -> bytes:
         return jaxlib.default_layout(jaxlib.dtype_of(dtype), shape, self._local[device])
