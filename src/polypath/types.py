@@ -93,6 +93,8 @@ class Platform(Struct, frozen=True):
     """The version of jaxlib that compiles."""
     attributes: dict[str, Attribute]
     """The PJRT client's attributes."""
+    python: str = ""
+    """The workers' version of Python, such as `3.11`: functions are pickled as its bytecode."""
 
 
 class Sharding(Struct, frozen=True):

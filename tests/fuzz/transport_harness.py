@@ -43,6 +43,8 @@ COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
     m.CostAnalysis(1, 2),
     m.ProgramText(1, 2),
     m.DefaultLayout(1, "float32", (2,), 0, "device"),
+    m.MemoryStats(1, 0),
+    m.Return(1, m.Results((m.Elements("float32", (2,), b"0" * 8), None))),
     m.Peers((_PEER,)),
     m.Snapshot("/tmp/x", 2.0),
     m.Shutdown(),
@@ -56,6 +58,8 @@ REPORTS: Final[tuple[m.AnyReport, ...]] = (
     m.Fetched(0, 1, m.Shared("/dev/shm/x", 4)),
     m.Answered(0, 1, _FAILURE),
     m.Failed(0, (1, 2), _FAILURE, True),
+    m.Called(0, 1, m.Callbacks("client", 1, 2), 0, (m.Elements("int8", (), b"0"),), False),
+    m.Quiet(0, 1),
     m.Left(0, (1,), (2,)),
 )
 _MESSAGES: Final = (*map(m.encode, COMMANDS), *map(m.encode, REPORTS))

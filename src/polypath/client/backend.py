@@ -26,6 +26,7 @@ from polypath.client.environment import (
     INSECURE_CREDENTIALS,
     LARGE_TRANSFER_DIRECTORY,
     LARGE_TRANSFER_THRESHOLD,
+    PYTHON_ATTRIBUTE,
     THRESHOLD_BYTES,
     is_ours,
     socket_path,
@@ -129,7 +130,8 @@ def _connect(target: str, folder: Path | None) -> Any:
     proxy = _extend.ifrt_proxy
     options = proxy.ClientConnectionOptions()
     options.connection_timeout_in_seconds = _CONNECT_TIMEOUT
-    told: dict[str, bytes] = {CLIENT_ATTRIBUTE: _who().encode()}
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    told: dict[str, bytes] = {CLIENT_ATTRIBUTE: _who().encode(), PYTHON_ATTRIBUTE: python.encode()}
     if folder is not None:
         # They stay set: jaxlib reads one now and the other at the first big transfer.
         os.environ[LARGE_TRANSFER_DIRECTORY] = lasting_path(folder)

@@ -8,6 +8,7 @@ tells the frontend in the session's `initialization_data`:
 
     shared_dir: bytes   where this session's `lt_<handle>` files are, and its pipe `farewell`
     client: bytes       who it is, for people
+    python: bytes       its version of Python, such as 3.11
 
 A session without the first sends its bytes over gRPC, as does one whose user set
 `..._THRESHOLD_BYTES` to more than its arrays have.
@@ -27,6 +28,7 @@ THRESHOLD_BYTES: Final = 64 * 1024
 
 FOLDER_ATTRIBUTE: Final = "shared_dir"
 CLIENT_ATTRIBUTE: Final = "client"
+PYTHON_ATTRIBUTE: Final = "python"
 
 PIPE_NAME: Final = "farewell"
 """In the folder; through it comes the frontend's word on why the session ended."""

@@ -181,7 +181,7 @@ class Frontend:
         told = attributes.decode(metadata.initialization_data)
         folder = told.get("shared_dir")
         buffers = HostBuffers(self._shared, self._shared.claim(None if folder is None else str(folder)))
-        session = Session(_new_session(), self._cluster(), buffers, self._submit)
+        session = Session(_new_session(), self._cluster(), buffers, self._submit, str(told.get("python", "")))
         self._sessions[session.id] = session
         self._sessions_total += 1
         self._submit(Open(session.id, str(told.get("client", call.peer))))

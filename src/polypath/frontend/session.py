@@ -62,12 +62,14 @@ class _Pending(NamedTuple):
 class Session:
     """The state of one client."""
 
-    def __init__(self, id_: SessionId, view: ClusterView, buffers: HostBuffers, submit: Submit) -> None:
+    def __init__(
+        self, id_: SessionId, view: ClusterView, buffers: HostBuffers, submit: Submit, python: str = ""
+    ) -> None:
         self.id = id_
         self.buffers = buffers
         self.requests = 0
         self.refusals = 0
-        self._scope = Scope(id_, view, buffers, Shardings(view))
+        self._scope = Scope(id_, view, buffers, Shardings(view), python)
         self._submit = submit
         self._pending: dict[int, _Pending] = {}
         self._next_seq_num = 0

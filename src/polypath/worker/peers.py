@@ -2,7 +2,8 @@
 
 Owns the tags of pieces and what arrives before it is expected. Sending never blocks the apply
 loop, and a piece is waited for only where a later command needs it: as all workers apply
-one order, such waits cannot form a circle.
+one order, such waits cannot form a circle, as long as no worker runs ahead of what it owes
+(`Transfers`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any, cast
 
 import frontend_fakes as fakes
 import msgspec
@@ -12,7 +13,10 @@ from test_frontend_session import Client, failure, on_device
 
 from polypath.controller import events
 from polypath.frontend.host_buffers import HostBuffers, SharedMemory
+from polypath.frontend.refused import Refused
+from polypath.frontend.requests import Scope, colocated
 from polypath.frontend.session import Session
+from polypath.frontend.shardings import Shardings
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.messages import PythonProgram
@@ -111,3 +115,17 @@ def test_cpu_devices_beside_accelerators_are_listed(tmp_path: Path) -> None:
         (HOST_CPU, "cpu", 0),
         (HOST_CPU + 1, "cpu", 1),
     ]
+
+
+@pytest.mark.parametrize(("client", "refused"), [("3.13", True), ("3.11", False), ("", False)])
+def test_refuses_bytecode_of_another_python(client: str, refused: bool) -> None:
+    devices = tuple(Device(i, 0, 0, i, "cpu", "cpu", ("device",), {}) for i in range(2))
+    view = ClusterView("c", Platform("cpu", "cpu", "0.10.2", {}, "3.11"), devices)
+    scope = Scope(1, view, cast(Any, None), Shardings(view), client)
+    if refused:
+        with pytest.raises(
+            Refused, match=r"Python 3\.13 cannot run in this cluster's workers, which have Python 3\.11"
+        ):
+            colocated.compile_request(scope, 1, compile_request())
+    else:
+        assert colocated.compile_request(scope, 1, compile_request()).kind == "python"

@@ -30,6 +30,8 @@ class Scope:
     view: ClusterView
     buffers: HostBuffers
     shardings: shardings.Shardings
+    python: str = ""
+    """The client's version of Python, where it told."""
     deletions: set[Handle] = field(default_factory=set[Handle])
     """Futures of batched deletes that the client has yet to check."""
 

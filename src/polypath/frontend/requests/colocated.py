@@ -32,6 +32,12 @@ def compile_request(scope: Scope, op: int, body: pb.CompileRequest) -> events.Co
     program = parse(pb.CustomCallProgramProto, body.program.data, "a custom call")
     if program.type != _TYPE:
         raise unimplemented(f"custom calls of type {program.type!r}", f"use those of JAX 0.10, {_TYPE!r}")
+    workers = scope.view.platform.python
+    if scope.python and workers and scope.python != workers:
+        raise invalid(
+            f"A function of Python {scope.python} cannot run in this cluster's workers, which have Python {workers}, "
+            "because functions travel as bytecode: use the same version on both sides."
+        )
     if body.compile_options.type_name != _OPTIONS:
         raise invalid(f"Compile options of type {body.compile_options.type_name!r} are unknown.")
     devices = scope.view.check(program.devices.device_ids)

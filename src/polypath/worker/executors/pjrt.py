@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import logging
+import sys
 from collections.abc import Sequence
 from typing import Any, Final, cast, final
 
@@ -145,6 +146,7 @@ class PjrtExecutor(Executor):
             version=self._client.platform_version,
             jaxlib=jaxlib.VERSION,
             attributes=jaxlib.client_attributes(self._client),
+            python=f"{sys.version_info.major}.{sys.version_info.minor}",
         )
         self.devices = tuple(
             Device(
