@@ -236,7 +236,7 @@ class Execute(Command, frozen=True):
     status: ValueId = 0
     """A value without elements that stands for the execution's end; 0 where nobody asks."""
     stream: int = 0
-    """Python programs of one stream run one after another, those of several side by side."""
+    """The client's thread. Programs that wait for something outside run one after another within a stream."""
 
 
 # --- Commands that end values -----------------------------------------------------------------

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cluster_tools import Client, environment, polypath, run_python, status_of, wait_no_sessions
 
+from polypath.versions import CLIENTS
+
 STEPS = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
@@ -186,9 +188,9 @@ def test_an_address_with_nobody_there(place: Path, variables: dict[str, str]) ->
 @pytest.mark.parametrize(
     ("oldest", "newest", "advice"),
     [
-        (1, 15, "install jax>=0.10.2 where the client runs."),
-        (16, 22, "install jax>=0.10.2 where the client runs."),  # what jax 0.9.0 speaks
-        (26, 30, "install a newer polypath where the cluster runs."),
+        (1, 15, f"install {CLIENTS} where the client runs."),
+        (15, 22, f"install {CLIENTS} where the client runs."),  # what jax 0.8 speaks
+        (26, 30, f"install {CLIENTS} where the client runs, or a newer polypath where the cluster runs."),
     ],
 )
 def test_an_unsupported_protocol(variables: dict[str, str], oldest: int, newest: int, advice: str) -> None:

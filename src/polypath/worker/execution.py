@@ -12,7 +12,7 @@ from polypath import messages as m
 from polypath.types import Code, DeviceId, ExecutableId, Failure, ProgramKind, ValueId
 from polypath.worker.executors.base import Launched, Program, Runner
 from polypath.worker.failures import WorkerFailure, failure_of
-from polypath.worker.lanes import Lanes
+from polypath.worker.lanes import Lane, Lanes
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.waits import Pending, Waits
 
@@ -78,6 +78,16 @@ class Executions:
             return True
         return self._lanes["xla"].busy and (self._in_order or len(program.place.devices) > 1)
 
+    def _lane_of(self, program: Program, command: m.Execute) -> Lane:
+        """Side by side with the programs of the client's other threads, unless all hosts or devices need one order.
+
+        A function that a program calls may run programs itself, from threads of its own.
+        """
+        alone = len(program.place.devices) == 1 and not self._in_order
+        if program.kind == "python" or (program.kind == "xla" and alone):
+            return self._lanes.stream(program.kind, command.stream)
+        return self._lanes[program.kind]
+
     def _launch(self, program: Program, args: list[Value], command: m.Execute) -> Launched:
         runner = self._runners[program.kind]
         launched = runner.execute(program, args, command.kept, command.launch, bool(command.status))
@@ -106,7 +116,7 @@ class Executions:
         # Values of the lane's own, as their forms change while they are used.
         held = [Value(dict(arg.shards), arg.whole, arg.place, arg.shard_type) for arg in args]
         self._mark_donated(program, command)
-        lane = self._lanes.stream(command.stream) if program.kind == "python" else self._lanes[program.kind]
+        lane = self._lane_of(program, command)
         # What was started before and has not come to it may still read what is donated.
         wait_for_others = self._lanes.others(lane) if _donates(program, command) else None
 

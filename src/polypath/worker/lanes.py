@@ -1,4 +1,4 @@
-"""Programs that run beside the log, each kind one after another on a thread of its own; Python one stream at a time.
+"""Programs that run beside the log, one after another on the thread of their lane.
 
 A lane takes what may wait for somebody outside the worker (a client's Python function, Python
 beside the devices, storage), and what must not overtake it. The results are pending until then.
@@ -21,13 +21,14 @@ _STREAMS = 32
 
 
 class Lane:
-    """A thread and its queue. `submit` and `busy` belong to one thread, mostly the apply loop."""
+    """A thread and its queue."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._submitted = 0
         self._finished = 0
+        self._lock = threading.Lock()
 
     @property
     def busy(self) -> bool:
@@ -36,10 +37,11 @@ class Lane:
 
     def submit(self, job: Job) -> None:
         """Run `job` after all that was submitted before. It must not raise."""
-        if not self._submitted:
-            threading.Thread(target=self._work, name=f"lane-{self._name}", daemon=True).start()
-        self._submitted += 1
-        self._jobs.put(job)
+        with self._lock:
+            if not self._submitted:
+                threading.Thread(target=self._work, name=f"lane-{self._name}", daemon=True).start()
+            self._submitted += 1
+            self._jobs.put(job)
 
     def close(self) -> None:
         """Let the thread end; nothing is submitted any more."""
@@ -56,31 +58,32 @@ class Lane:
 
 
 class Lanes:
-    """One lane for each kind of program, but for Python one for each stream."""
+    """One lane for each kind of program, and one for each stream of those that may run side by side."""
 
     def __init__(self) -> None:
         self._lanes: dict[ProgramKind, Lane] = {"xla": Lane("xla"), "plugin": Lane("plugin")}
-        self._streams: dict[int, Lane] = {}
+        self._streams: dict[tuple[ProgramKind, int], Lane] = {}
         self._latest: Lane | None = None
 
     def __getitem__(self, kind: ProgramKind) -> Lane:
         return self._lanes[kind]
 
-    def stream(self, number: int) -> Lane:
-        """The lane of a stream of Python programs: a client's thread has one."""
-        lane = self._streams.get(number)
+    def stream(self, kind: ProgramKind, number: int) -> Lane:
+        """The lane of a stream of programs of that kind: a client's thread has one."""
+        lane = self._streams.get((kind, number))
         if lane is None:
             if len(self._streams) >= _STREAMS:
                 self._end_idle()
-            lane = self._streams[number] = Lane("python")
-        self._latest = lane
+            lane = self._streams[kind, number] = Lane(f"{kind}-stream")
+        if kind == "python":
+            self._latest = lane
         return lane
 
     def _end_idle(self) -> None:
         """Clients do not say when a thread of theirs is gone."""
-        for number, lane in list(self._streams.items()):
-            if not lane.busy:
-                del self._streams[number]
+        for key, lane in list(self._streams.items()):
+            if not lane.busy and lane is not self._latest:
+                del self._streams[key]
                 lane.close()
 
     @property

@@ -231,7 +231,7 @@ class Worker:
         elif source is not None and source.callbacks is not None:
             # After what is to be started still; waiting for the ends of all must hold up nothing else.
             quiet = partial(self._quiet, command.executable, program)
-            self._lanes["xla"].submit(partial(self._farewells.submit, quiet))
+            self._lanes.after_all(partial(self._farewells.submit, quiet))
 
     def _quiet(self, name: ExecutableId, program: Program | None) -> None:
         if program is not None:
