@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import uvloop
 
 from polypath.aio import TaskSet
 from polypath.controller import events
@@ -77,7 +78,7 @@ class Head:
         self._failed = False
         self._up = asyncio.Event()
         self._over = asyncio.Event()
-        self._channel = HeadChannel(f"ipc://{config.runtime_dir}/reports", self.handle)
+        self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle)
         self._launcher: Launcher = LocalLauncher(self._exited, log_dir=Path(config.log_dir), platform=config.platform)
         self._frontend = Frontend(
             self.handle,
@@ -269,7 +270,7 @@ def main() -> None:
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     try:
-        asyncio.run(_main(config))
+        uvloop.run(_main(config))
     finally:
         shutil.rmtree(config.shared_dir, ignore_errors=True)
         runtime_dir.remove(config)

@@ -16,7 +16,6 @@ from polypath import messages as m
 from polypath.controller.partition import Box, intersection, shard_boxes, shard_shapes
 from polypath.errors import ProtocolError
 from polypath.transport import frames
-from polypath.transport.head import Hello
 from polypath.types import ArraySpec, Code, Device, Failure, Platform, ProgramInfo, Sharding
 
 _SHARDING: Final = Sharding((0, 1), "device", b"\x08\x03", ((4,), (4,)), True)
@@ -63,8 +62,7 @@ REPORTS: Final[tuple[m.AnyReport, ...]] = (
     m.Left(0, (1,), (2,)),
 )
 _MESSAGES: Final = (*map(m.encode, COMMANDS), *map(m.encode, REPORTS))
-_HELLOS: Final = msgspec.msgpack.Decoder(Hello)
-_HELLO: Final = msgspec.msgpack.encode(Hello("ipc:///a", "key"))
+_HELLO: Final = msgspec.msgpack.encode(frames.Hello(0, 1, "key", "tcp://a"))
 _SIZES: Final = (0, 1, 2, 3, 4, 8, 17, 2**40, 2**63 - 1)
 _COUNTS: Final = (1, 2, 3, 4, 8, 64)
 
@@ -93,7 +91,7 @@ def _decode(data: bytes) -> None:
 def _frames(choices: Choices) -> None:
     hello = choices.mutated(_HELLO)
     with contextlib.suppress(msgspec.MsgspecError):
-        m.decode(_HELLOS, hello)
+        m.decode(frames.hellos, hello)
     data = choices.rest()
     with contextlib.suppress(ProtocolError):
         assert frames.pack_sequence(frames.unpack_sequence(data)) == data

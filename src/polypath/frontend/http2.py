@@ -16,7 +16,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from polypath.aio import TaskSet
 from polypath.frontend import http2_frames as h2
@@ -87,12 +87,11 @@ class Connection(asyncio.BufferedProtocol):
     # --- The socket ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport), "a unix socket's transport"
-        self._transport = transport
+        self._transport = stream = cast(asyncio.Transport, transport)
         self._connections.add(self)
-        transport.set_write_buffer_limits(_MOST_WRITTEN)
-        self.peer = f"process {_pid_of(transport.get_extra_info('socket'))}"
-        transport.write(_GREETING)
+        stream.set_write_buffer_limits(_MOST_WRITTEN)
+        self.peer = f"process {_pid_of(stream.get_extra_info('socket'))}"
+        stream.write(_GREETING)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer

@@ -42,8 +42,10 @@ Submit = Callable[[AnyRequest | Close], None]
 
 _MALFORMED: Final = "The client sent bytes that are no IFRT request; the session ends: connect with stock jaxlib."
 
-_PATIENCE: Final = 0.001
-"""Seconds that a response nobody waits for may wait for one that somebody does."""
+_PATIENCE: Final = 0.005
+"""Seconds that responses which nobody waits for are gathered: each write wakes threads of the client's."""
+_GATHERED: Final = 256
+"""So many of them are sent at once."""
 
 
 class _Pending(NamedTuple):
@@ -76,7 +78,9 @@ class Session:
         self._contexts: list[int] = []
         self._responses: deque[bytes] = deque()
         self._acknowledgements: deque[bytes] = deque()
-        """Responses that the client does not wait for: they let those that it waits for go first."""
+        """Responses that the client does not wait for."""
+        self._freed: list[tuple[int, _Pending]] = []
+        """Requests to free arrays: what came with them goes first, and one event does for all."""
         self._awake = asyncio.Event()
         self._wake: Callable[[], None] = self._awake.set
         """Have the responses written, by `connect` or by `write_responses`."""
@@ -121,6 +125,11 @@ class Session:
         if op in self._pending:
             self._reject(op, context, invalid(f"Operation {op} is not answered yet; its number is taken."))
             return None
+        if kind == "destruct_array_request":
+            if not self._freed:
+                asyncio.get_running_loop().call_soon(self._free)
+            self._freed.append((op, _Pending(handler, body, context, counted=False, waited=False)))
+            return None
         waited = not (handler.batched or (handler.makes and getattr(body, handler.makes)))
         pending = _Pending(handler, body, context, self._is_counted(handler, kind, body), waited)
         buffers = handler.buffers(body) if handler.buffers else ()
@@ -146,6 +155,16 @@ class Session:
         else:
             self._pending[op] = pending
             self._submit(action)
+
+    def _free(self) -> None:
+        (first, pending), *others = self._freed
+        self._freed.clear()
+        if self._closed:
+            return
+        for op, other in others:
+            pending.body.MergeFrom(other.body)
+            self._respond(op, other, None)
+        self._decode(first, pending, ())
 
     def _is_counted(self, handler: Handler, kind: str, body: Any) -> bool:
         if handler.batched:
@@ -222,25 +241,30 @@ class Session:
         else:
             self._acknowledgements.append(response.SerializeToString())
             if len(self._acknowledgements) == 1:
-                asyncio.get_running_loop().call_later(_PATIENCE, self._wake)
+                asyncio.get_running_loop().call_later(_PATIENCE, self._acknowledge)
+            elif len(self._acknowledgements) == _GATHERED:
+                self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._responses.extend(self._acknowledgements)
+        self._acknowledgements.clear()
+        self._wake()
 
     def connect(self, write: Callable[[bytes], None]) -> None:
         """Give `write` the responses from now on, where they are made."""
 
         def write_all() -> None:
-            for queue in (self._responses, self._acknowledgements):
-                while queue:
-                    write(queue.popleft())
+            while self._responses:
+                write(self._responses.popleft())
 
         self._wake = write_all
         write_all()
 
     async def write_responses(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Send the responses one by one, until `finish`."""
-        responses, acknowledgements = self._responses, self._acknowledgements
         while True:
-            while responses or acknowledgements:
-                await write(responses.popleft() if responses else acknowledgements.popleft())
+            while self._responses:
+                await write(self._responses.popleft())
             if self._finished:
                 return
             self._awake.clear()
@@ -251,7 +275,7 @@ class Session:
     def finish(self) -> None:
         """No request will come: write what is answered, then end."""
         self._finished = True
-        self._wake()
+        self._acknowledge()
 
     def close(self, reason: str = "") -> None:
         """Free everything, and tell the controller. The stream has ended, in order or for `reason`."""

@@ -1,8 +1,7 @@
-"""Ordered, authenticated, encrypted frames between the head and the workers.
+"""Ordered, authenticated messages between the head and the workers.
 
-ZeroMQ carries them: one ordered PUSH/PULL pair per worker for commands, one PULL at the head
-for all reports, one PULL at each worker for shards from its peers. CURVE keys guard every
-socket; who does not hold a key of this cluster is refused in the handshake.
+`head` and `worker` are the two ends, `links` what they need of what is below: `streams` on one
+machine, `curve` over networks, where all is encrypted. Shards go from worker to worker.
 
 Owns sockets and keys. Knows messages only through their codec, and nothing of what they mean.
 """

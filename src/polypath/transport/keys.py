@@ -28,7 +28,7 @@ class WorkerLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     incarnation: int
     """Counts the starts of this host's worker: reports of an earlier one are dropped."""
     reports: str
-    """The address of the head's socket for reports."""
+    """The address of the head."""
     head_key: str
     """The head's public key."""
     keys: KeyPair
@@ -75,6 +75,15 @@ def secure_client(socket: zmq.Socket[bytes], keys: KeyPair, server_key: str) -> 
     socket.curve_secretkey = keys.secret.encode()
     socket.curve_publickey = keys.public.encode()
     socket.curve_serverkey = server_key.encode()
+
+
+def listen(context: zmq.Context[zmq.Socket[bytes]], link: WorkerLink, name: str) -> tuple[zmq.Socket[bytes], str]:
+    """A worker's PULL socket for what is called `name`, and its address."""
+    socket = context.socket(zmq.PULL)
+    socket.set_hwm(0)
+    secure_server(socket, link.keys, name)
+    socket.bind(f"{link.listen}.{name}" if link.listen.startswith("ipc://") else f"{link.listen}:*")
+    return socket, endpoint(socket)
 
 
 def endpoint(socket: zmq.Socket[bytes]) -> str:

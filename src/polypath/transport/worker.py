@@ -13,8 +13,10 @@ import zmq
 from polypath.errors import ProtocolError
 from polypath.messages import AnyCommand, Peer, Report, Return, Shutdown, Snapshot, decode_command, encode
 from polypath.transport import frames
-from polypath.transport.head import Hello
-from polypath.transport.keys import WorkerLink, endpoint, guard, secure_client, secure_server
+from polypath.transport.curve import WorkerSocket
+from polypath.transport.keys import WorkerLink, guard, listen, secure_client
+from polypath.transport.links import WorkerEnd
+from polypath.transport.streams import SCHEME, WorkerStream
 from polypath.types import HostId
 
 log = logging.getLogger(__name__)
@@ -31,27 +33,22 @@ class WorkerChannel:
     """
 
     def __init__(self, link: WorkerLink) -> None:
-        self._link = link
         self._last_sequence = -1
         self._backlog: collections.deque[AnyCommand] = collections.deque()
         self._on_return: Callable[[Return], None] | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._stop_guard = guard(self._context, ("commands", "shards"), self._allowed)
-        self._commands, commands_address = _listen(self._context, link, "commands")
-        self.peers = PeerChannel(self._context, link)
-        self._lock = threading.Lock()
-        self._reports = self._context.socket(zmq.PUSH)
-        self._reports.set_hwm(0)
-        secure_client(self._reports, link.keys, link.head_key)
-        self._reports.connect(link.reports)
-        self._send(frames.HELLO, msgspec.msgpack.encode(Hello(commands_address, link.keys.public)))
+        self.peers = PeerChannel(link)
+        self._end: WorkerEnd = WorkerStream(link) if link.reports.startswith(SCHEME) else WorkerSocket(link)
 
     def receive(self) -> AnyCommand:
-        """The next command, waiting for it."""
+        """The next command, waiting for it.
+
+        Raises:
+            ConnectionError: the head has closed the link.
+        """
         if self._backlog:
             return self._backlog.popleft()
         while True:
-            command = self._read(0)
+            command = self._read()
             if command is not None:
                 return command
 
@@ -60,68 +57,41 @@ class WorkerChannel:
 
         Other commands that come meanwhile are kept for `receive`, in order, but for what `on_return` takes.
         """
-        poller = zmq.Poller()
-        poller.register(descriptor, zmq.POLLIN)
-        poller.register(self._commands, zmq.POLLIN)
         while True:
             if any(isinstance(command, Snapshot | Shutdown) for command in self._backlog):
                 return False
-            ready = dict(poller.poll())
-            if descriptor in ready:
+            if not self._end.poll(descriptor):
                 return True
-            if self._commands in ready:
-                command = self._read(zmq.DONTWAIT)
-                if isinstance(command, Return) and self._on_return is not None:
-                    self._on_return(command)
-                elif command is not None:
-                    self._backlog.append(command)
+            command = self._read()
+            if isinstance(command, Return) and self._on_return is not None:
+                self._on_return(command)
+            elif command is not None:
+                self._backlog.append(command)
 
     def on_return(self, take: Callable[[Return], None]) -> None:
         """Give each `Return` that comes during `wait` to `take`: a wait may be for just that."""
         self._on_return = take
 
     def send(self, report: Report) -> None:
-        """Queue a report for the head. Never blocks."""
-        self._send(frames.REPORT, encode(report))
+        """Send a report to the head."""
+        self._end.send(frames.REPORT, encode(report))
 
     def close(self, linger: float = 2.0) -> None:
         """End all links; reports and shards still queued have `linger` seconds to leave."""
-        milliseconds = int(linger * 1000)
-        self._commands.close(linger=0)
-        with self._lock:
-            self._reports.close(linger=milliseconds)
-        self.peers.close(milliseconds)
-        self._stop_guard()
-        self._context.term()
-        self.peers.join()
+        self._end.close(linger)
+        self.peers.close(linger)
 
-    def _allowed(self, domain: str, key: bytes) -> bool:
-        expected = self._link.head_key if domain == "commands" else self._link.shard_keys.public
-        return key == expected.encode()
-
-    def _read(self, flags: int) -> AnyCommand | None:
+    def _read(self) -> AnyCommand | None:
         try:
-            parts = self._commands.recv_multipart(flags)
-        except zmq.Again:
-            return None
-        try:
-            if len(parts) != 2:
-                raise ProtocolError(f"A command has {len(parts)} frames instead of 2.")
-            sequence = frames.unpack_sequence(parts[0])
+            sequence, data = self._end.receive()
             if sequence <= self._last_sequence:
                 raise ProtocolError(f"Command {sequence} came after {self._last_sequence}.")
-            command = decode_command(parts[1])
+            command = decode_command(data)
         except (ProtocolError, msgspec.MsgspecError) as error:
             log.warning("Dropped a malformed command: %s", error)
             return None
         self._last_sequence = sequence
         return command
-
-    def _send(self, kind: int, data: bytes) -> None:
-        sender = frames.pack_sender(self._link.host, self._link.incarnation, kind)
-        with self._lock:
-            if not self._reports.closed:
-                self._reports.send_multipart((sender, data), copy=len(data) < 65536)
 
 
 def connect_worker(link: bytes | msgspec.Raw) -> WorkerChannel:
@@ -136,14 +106,15 @@ def connect_worker(link: bytes | msgspec.Raw) -> WorkerChannel:
 class PeerChannel:
     """Shards to and from the other workers."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], link: WorkerLink) -> None:
-        self._context = context
+    def __init__(self, link: WorkerLink) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._stop_guard = guard(self._context, ("shards",), lambda _, key: key == link.shard_keys.public.encode())
         self._keys = link.shard_keys
         self._lock = threading.Lock()
         self._peers: dict[HostId, Peer] = {}
         self._sockets: dict[HostId, zmq.Socket[bytes]] = {}
         self._waiting: dict[HostId, list[tuple[bytes, bytes, bytes | memoryview]]] = {}
-        self._incoming, address = _listen(context, link, "shards")
+        self._incoming, address = listen(self._context, link, "shards")
         self._reader: threading.Thread | None = None
         self.me = Peer(link.host, address, link.keys.public.encode(), ())
 
@@ -184,27 +155,18 @@ class PeerChannel:
             socket.connect(peer.address)
         return socket
 
-    def close(self, linger: int) -> None:
-        """End the links; what is queued has `linger` milliseconds to leave."""
+    def close(self, linger: float) -> None:
+        """End the links; what is queued has `linger` seconds to leave."""
         with self._lock:
             for socket in self._sockets.values():
-                socket.close(linger=linger)
+                socket.close(linger=int(linger * 1000))
             self._sockets.clear()
         if self._reader is None:
             self._incoming.close(linger=0)
-
-    def join(self) -> None:
-        """Wait for the reader, which ends with the context."""
+        self._stop_guard()
+        self._context.term()
         if self._reader is not None:
-            self._reader.join()
-
-
-def _listen(context: zmq.Context[zmq.Socket[bytes]], link: WorkerLink, name: str) -> tuple[zmq.Socket[bytes], str]:
-    socket = context.socket(zmq.PULL)
-    socket.set_hwm(0)
-    secure_server(socket, link.keys, name)
-    socket.bind(f"{link.listen}.{name}" if link.listen.startswith("ipc://") else f"{link.listen}:*")
-    return socket, endpoint(socket)
+            self._reader.join()  # It ends with the context.
 
 
 def _read_shards(socket: zmq.Socket[bytes], on_shard: OnShard) -> None:

@@ -40,6 +40,7 @@ class Client:
         wait = self.session.serve(self.request(**body))
         if wait is not None:
             await wait()
+        await asyncio.sleep(0)  # Arrays are freed after all else that came with the request.
 
     def responses(self) -> list[pb.IfrtResponse]:
         """What was answered since; what the client does not wait for comes last."""

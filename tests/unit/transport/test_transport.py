@@ -1,11 +1,15 @@
-"""The transport over real sockets: order, authentication, shards between peers, bad frames."""
+"""The transport over real sockets, on one machine and over networks: order, keys, shards between peers, bad frames."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
+import socket
 import struct
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,18 +19,19 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polypath.messages import AnyReport, Await, Forget, Ready, Shutdown
-from polypath.transport import HeadChannel, KeyPair, WorkerChannel
+from polypath.messages import AnyReport, Await, Command, Forget, Ready, Shutdown
+from polypath.transport import HeadChannel, KeyPair, WorkerChannel, frames
 from polypath.transport.keys import secure_client
 
 Shard = tuple[str, bytes, bytes]
 
 
 class Pair:
-    """A head and its workers in one process, each on its own ZeroMQ context."""
+    """A head and its workers in one process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str) -> None:
         self.folder = folder
+        self.address = address
         self.loop = asyncio.new_event_loop()
         self.reports: list[AnyReport] = []
         self.head: HeadChannel = self.loop.run_until_complete(self._open())
@@ -34,7 +39,7 @@ class Pair:
         self.shards: queue.SimpleQueue[Shard] = queue.SimpleQueue()
 
     async def _open(self) -> HeadChannel:
-        return HeadChannel(f"ipc://{self.folder}/reports", self.reports.append)
+        return HeadChannel(self.address, self.reports.append)
 
     def worker(self, host: int) -> WorkerChannel:
         link = self.head.link(host, 1, f"ipc://{self.folder}/w{host}")
@@ -44,6 +49,12 @@ class Pair:
         channel.send(Ready(host, 0, None))
         self.until(lambda: any(isinstance(r, Ready) and r.host == host for r in self.reports))
         return channel
+
+    def send(self, *commands: tuple[tuple[int, ...], int, Command]) -> None:
+        """Send (hosts, sequence, command) in one turn of the loop, and have it written."""
+        for hosts, sequence, command in commands:
+            self.head.send(hosts, sequence, command)
+        self.loop.run_until_complete(self.step())
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Run the head's loop until `condition` holds."""
@@ -63,36 +74,41 @@ class Pair:
         for worker in self.workers:
             worker.close(linger=0)
         self.head.close()
+        self.loop.run_until_complete(self.step())  # What was closed is let go of in the loop's next turn.
         self.loop.close()
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    pair = Pair(tmp_path)
+@pytest.fixture(params=["unix", "tcp"])
+def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    pair = Pair(tmp_path, f"unix:{tmp_path}/workers" if request.param == "unix" else "tcp://127.0.0.1:*")
     yield pair
     pair.close()
 
 
 def test_commands_arrive_in_order(pair: Pair) -> None:
     worker = pair.worker(0)
-    for number in range(1000):
-        pair.head.send((0,), number, Forget((number,)))
+    pair.send(*(((0,), number, Forget((number,))) for number in range(1000)))
     assert [worker.receive() for _ in range(1000)] == [Forget((n,)) for n in range(1000)]
 
 
 def test_a_command_goes_only_to_its_hosts(pair: Pair) -> None:
     first, second = pair.worker(0), pair.worker(1)
-    pair.head.send((1,), 1, Forget((1,)))
-    pair.head.send((0, 1), 2, Forget((2,)))
+    pair.send(((1,), 1, Forget((1,))), ((0, 1), 2, Forget((2,))))
     assert first.receive() == Forget((2,))
     assert [second.receive(), second.receive()] == [Forget((1,)), Forget((2,))]
 
 
 def test_reports_arrive_in_order(pair: Pair) -> None:
     worker = pair.worker(0)
-    for number in range(1, 500):
-        worker.send(Ready(0, number, None))
+
+    def send() -> None:
+        for number in range(1, 500):
+            worker.send(Ready(0, number, None))
+
+    sender = threading.Thread(target=send)
+    sender.start()
     pair.until(lambda: len(pair.reports) == 500)
+    sender.join()
     assert [r.request for r in pair.reports if isinstance(r, Ready)] == list(range(500))
 
 
@@ -145,8 +161,7 @@ def test_waiting_ends_when_the_worker_is_told_to(pair: Pair) -> None:
     worker = pair.worker(0)
     readable, writable = os.pipe()
     try:
-        pair.head.send((0,), 1, Await(1, (1,)))
-        pair.head.send((0,), 2, Shutdown())
+        pair.send(((0,), 1, Await(1, (1,))), ((0,), 2, Shutdown()))
         assert not worker.wait(readable)
         assert [worker.receive(), worker.receive()] == [Await(1, (1,)), Shutdown()]
     finally:
@@ -164,18 +179,61 @@ def test_a_key_of_another_cluster_is_refused(pair: Pair) -> None:
     assert pair.reports == []
 
 
+def test_a_worker_that_lost_its_head_is_told(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, f"unix:{tmp_path}/workers")
+    worker = pair.worker(0)
+    pair.head.drop(0)
+    pair.loop.run_until_complete(pair.step())
+    with pytest.raises(ConnectionError, match="closed the link"):
+        worker.receive()
+    pair.close()
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(frames=st.lists(st.binary(max_size=40), min_size=1, max_size=4), as_worker=st.booleans())
-def test_malformed_reports_are_dropped(pair: Pair, frames: list[bytes], as_worker: bool) -> None:
-    """Whatever a holder of a good key sends, the head counts it and goes on."""
-    link = pair.head.link(0, 1, f"ipc://{pair.folder}/w0")
-    before = pair.head.statistics()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    socket = context.socket(zmq.PUSH)
-    secure_client(socket, link.keys, link.head_key)
-    socket.connect(link.reports)
-    socket.send_multipart([struct.pack("<III", 0, 1, 1), *frames[1:]] if as_worker else frames)
-    socket.send_multipart([struct.pack("<III", 0, 1, 1), b"\xc1"])
-    pair.until(lambda: pair.head.statistics().refused_frames > before.refused_frames)
-    pair.until(lambda: pair.head.statistics().reports > before.reports)
-    context.destroy(linger=0)
+@given(kind=st.integers(0, 255), data=st.binary(max_size=40))
+def test_malformed_reports_are_dropped(pair: Pair, kind: int, data: bytes) -> None:
+    """Whatever a worker sends as a report, the head counts it and goes on."""
+    worker = pair.workers[0] if pair.workers else pair.worker(0)
+    before, count = pair.head.statistics(), len(pair.reports)
+    worker._end.send(kind, data)
+    worker._end.send(frames.REPORT, b"\xc1")
+    worker.send(Ready(0, 1, None))
+    pair.until(lambda: len(pair.reports) > count)
+    assert pair.head.statistics().refused_frames > before.refused_frames
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=40))
+def test_what_is_no_worker_is_closed(tmp_path: Path, data: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        pair = Pair(Path(folder), f"unix:{folder}/workers")
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.connect(f"{folder}/workers")
+            stranger.sendall(struct.pack("<IB", len(data), frames.HELLO) + data)
+            stranger.sendall(struct.pack("<IB", 2**31 + 1, frames.HELLO))
+            stranger.setblocking(False)
+            pair.until(lambda: pair.head.statistics().refused_frames + pair.head.statistics().refused_keys > 0)
+            pair.loop.run_until_complete(pair.step())
+            with contextlib.suppress(ConnectionResetError):
+                assert stranger.recv(1) == b""
+        pair.worker(0)
+        pair.close()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(st.binary(max_size=40), min_size=1, max_size=4), as_worker=st.booleans())
+def test_malformed_frames_are_dropped(tmp_path: Path, parts: list[bytes], as_worker: bool) -> None:
+    """Whatever a holder of a good key sends over a network, the head counts it and goes on."""
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        pair = Pair(Path(folder), "tcp://127.0.0.1:*")
+        link = pair.head.link(0, 1, f"ipc://{folder}/w0")
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        push = context.socket(zmq.PUSH)
+        secure_client(push, link.keys, link.head_key)
+        push.connect(link.reports)
+        push.send_multipart([frames.pack_sender(0, 1, frames.REPORT), *parts[1:]] if as_worker else parts)
+        push.send_multipart([frames.pack_sender(0, 1, frames.REPORT), b"\xc1"])
+        pair.until(lambda: pair.head.statistics().reports > 0)
+        assert pair.head.statistics().refused_frames > 0
+        context.destroy(linger=0)
+        pair.close()

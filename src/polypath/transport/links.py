@@ -1,0 +1,60 @@
+"""What a channel needs of the links below it. Implementations: `streams` (one machine) and `curve` (networks)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from polypath.transport.keys import KeyPair
+from polypath.types import HostId
+
+Take = Callable[[HostId, int, bytes], None]
+"""Takes (host, kind, payload) of a report. Raises ProtocolError or msgspec's where it cannot be."""
+
+
+class HeadLinks(Protocol):
+    """The head's ends of all workers' links."""
+
+    address: str
+    """Where workers connect."""
+    refused_frames: int
+    refused_keys: int
+
+    def expect(self, host: HostId, incarnation: int, keys: KeyPair) -> None:
+        """Let a worker in that shows this key, and no earlier one of the host."""
+        ...
+
+    def drop(self, host: HostId) -> None:
+        """Forget a worker: what was sent and not yet taken is lost, its key is worth nothing."""
+        ...
+
+    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes) -> int:
+        """Send a command to those of `hosts` that are connected; how many that are. Never blocks."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class WorkerEnd(Protocol):
+    """A worker's end of its link."""
+
+    def receive(self) -> tuple[int, bytes]:
+        """The next command's sequence number and bytes; waits for it.
+
+        Raises:
+            ProtocolError: what came is no command.
+            ConnectionError: nothing will come any more.
+        """
+        ...
+
+    def poll(self, descriptor: int) -> bool:
+        """Wait until `descriptor` is readable, then False; or until `receive` would not wait, then True."""
+        ...
+
+    def send(self, kind: int, data: bytes) -> None:
+        """Send a report; from any thread."""
+        ...
+
+    def close(self, linger: float) -> None:
+        """End the link; reports that are queued have `linger` seconds to leave."""
+        ...

@@ -1,0 +1,218 @@
+"""Links on one machine: a unix socket for each worker, both ways.
+
+No thread stands between a message and its socket. What one turn of the head's loop sends to a
+worker goes with one system call, and the worker takes it with one. Who may connect is decided by
+the folder that the socket is in, and by the key that a worker gets on its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import hmac
+import logging
+import select
+import socket
+import threading
+from collections.abc import Iterable
+from typing import Final, cast
+
+import msgspec
+
+from polypath.aio import TaskSet
+from polypath.errors import ProtocolError
+from polypath.transport.frames import COMMAND_HEAD, HELLO, REPORT_HEAD, Hello, StreamReader, hellos
+from polypath.transport.keys import KeyPair, WorkerLink
+from polypath.transport.links import Take
+from polypath.types import HostId
+
+log = logging.getLogger(__name__)
+
+SCHEME: Final = "unix:"
+_READ: Final = 1 << 18
+_BACKLOG: Final = 4096
+
+
+class HeadStreams:
+    """The head's ends (`links.HeadLinks`), on one asyncio loop, which also calls `take`."""
+
+    def __init__(self, address: str, take: Take) -> None:
+        self.address = address
+        self.refused_frames = self.refused_keys = 0
+        self._take = take
+        self._expected: dict[HostId, tuple[int, str]] = {}
+        self._workers: dict[HostId, _Connection] = {}
+        self._connections: set[_Connection] = set()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._listener.bind(address.removeprefix(SCHEME))
+        self._listener.listen(_BACKLOG)  # From here on workers can connect; they are taken once the loop runs.
+        self._server: asyncio.Server | None = None
+        self._tasks = TaskSet(lambda error: log.error("Workers cannot connect.", exc_info=error))
+        self._tasks.start(self._serve())
+
+    def expect(self, host: HostId, incarnation: int, keys: KeyPair) -> None:
+        self._expected[host] = (incarnation, keys.public)
+
+    def drop(self, host: HostId) -> None:
+        self._expected.pop(host, None)
+        if connection := self._workers.pop(host, None):
+            connection.close()
+
+    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes) -> int:
+        head, workers, sent = COMMAND_HEAD.pack(len(data), sequence), self._workers, 0
+        for host in hosts:
+            if connection := workers.get(host):
+                connection.send(head, data)
+                sent += 1
+        return sent
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._listener.close()
+        for connection in tuple(self._connections):
+            connection.close()
+
+    async def _serve(self) -> None:
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            lambda: _Connection(self), sock=self._listener, backlog=_BACKLOG
+        )
+
+    # --- What the connections call ------------------------------------------------------------
+
+    def connected(self, connection: _Connection) -> None:
+        self._connections.add(connection)
+
+    def lost(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+
+    def admit(self, connection: _Connection, kind: int, payload: bytes) -> HostId:
+        """Whose connection it is that says hello.
+
+        Raises:
+            ProtocolError: this is no hello.
+            PermissionError: it is nobody's who was expected.
+        """
+        if kind != HELLO:
+            raise ProtocolError("A connection began without saying whose it is.")
+        hello = hellos.decode(payload)
+        incarnation, key = self._expected.get(hello.host, (-1, ""))
+        known = hello.incarnation == incarnation and hello.host not in self._workers
+        if not known or not hmac.compare_digest(hello.key, key):
+            self.refused_keys += 1
+            raise PermissionError(f"Nobody is expected who says he is host {hello.host}.")
+        self._workers[hello.host] = connection
+        return hello.host
+
+    def take(self, host: HostId, kind: int, payload: bytes) -> None:
+        """Hand a report on; one that makes no sense is dropped."""
+        try:
+            self._take(host, kind, payload)
+        except (ProtocolError, msgspec.MsgspecError) as error:
+            self.refuse(error)
+
+    def refuse(self, error: Exception) -> None:
+        self.refused_frames += 1
+        log.warning("Dropped a malformed frame from a worker: %s", error)
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One worker's link, as the head sees it."""
+
+    def __init__(self, links: HeadStreams) -> None:
+        self._links = links
+        self._host: HostId | None = None
+        self._buffer = memoryview(bytearray(_READ))
+        self._reader = StreamReader(REPORT_HEAD)
+        self._out: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._links.connected(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._links.lost(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            for kind, payload in self._reader.feed(self._buffer[:nbytes]):
+                if self._transport is None:
+                    return  # Closed by what an earlier frame said.
+                if self._host is None:
+                    self._host = self._links.admit(self, kind, payload)
+                else:
+                    self._links.take(self._host, kind, payload)
+        except PermissionError as error:
+            log.warning("Closed a connection: %s", error)
+            self.close()
+        except (ProtocolError, msgspec.MsgspecError) as error:
+            self._links.refuse(error)
+            self.close()
+
+    def send(self, head: bytes, data: bytes) -> None:
+        """Send with all else that this turn of the loop sends."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(head)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None:
+            self._transport.write(b"".join(out))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+
+class WorkerStream:
+    """A worker's end (`links.WorkerEnd`)."""
+
+    def __init__(self, link: WorkerLink) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(link.reports.removeprefix(SCHEME))
+        self._lock = threading.Lock()
+        self._buffer = memoryview(bytearray(_READ))
+        self._reader = StreamReader(COMMAND_HEAD)
+        self._frames: collections.deque[tuple[int, bytes]] = collections.deque()
+        self.send(HELLO, msgspec.msgpack.encode(Hello(link.host, link.incarnation, link.keys.public)))
+
+    def receive(self) -> tuple[int, bytes]:
+        frames = self._frames
+        while not frames:
+            self._read()
+        return frames.popleft()
+
+    def poll(self, descriptor: int) -> bool:
+        while not self._frames:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.register(self._socket, select.POLLIN)
+            if descriptor in {found for found, _ in poll.poll()}:
+                return False
+            self._read()
+        return True
+
+    def _read(self) -> None:
+        size = self._socket.recv_into(self._buffer)
+        if not size:
+            raise ConnectionError("The head has closed the link.")
+        self._frames.extend(self._reader.feed(self._buffer[:size]))
+
+    def send(self, kind: int, data: bytes) -> None:
+        # The head never waits for a worker, so this does not wait for long.
+        with self._lock, contextlib.suppress(OSError):  # A head that is gone takes this process with it.
+            self._socket.sendall(REPORT_HEAD.pack(len(data), kind) + data)
+
+    def close(self, linger: float) -> None:
+        with self._lock:
+            self._socket.close()
