@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -110,6 +111,7 @@ class Head:
                 return
             if self._over.is_set():
                 return
+            gc.freeze()  # What was imported stays, and is not looked through again and again.
             await self._frontend.serve(f"unix:{self._config.socket}")
             view = self._view()
             runtime_dir.mark_ready(self._config, view.platform.name, len(view.primary))

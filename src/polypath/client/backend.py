@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
@@ -160,7 +160,7 @@ def _connect(target: str, folder: Path | None) -> Any:
 
 
 @contextlib.contextmanager
-def _threads_that_wake_seldom() -> Iterator[None]:
+def _threads_that_wake_seldom() -> Generator[None]:
     """Let threads that are started meanwhile sleep up to a millisecond longer than they ask for.
 
     jaxlib's client has one that looks every 50 µs whether arrays are to be freed. It takes a sixth of a core, always;

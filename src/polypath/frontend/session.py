@@ -77,8 +77,8 @@ class Session:
         self._next_seq_num = 0
         self._contexts: list[int] = []
         self._responses: deque[bytes] = deque()
-        self._acknowledgements: deque[bytes] = deque()
-        """Responses that the client does not wait for."""
+        self._acknowledgements: list[tuple[int, _Pending, Result]] = []
+        """Results that the client does not wait for; made into responses when they are sent."""
         self._freed: list[tuple[int, _Pending]] = []
         """Requests to free arrays: what came with them goes first, and one event does for all."""
         self._awake = asyncio.Event()
@@ -204,6 +204,23 @@ class Session:
         self._respond(op, pending, result if pending.refused is None else pending.refused)
 
     def _respond(self, op: int, pending: _Pending, result: Result) -> None:
+        if pending.waited:
+            self._encode(op, pending, result)
+            self._wake()
+            return
+        self._acknowledgements.append((op, pending, result))
+        if len(self._acknowledgements) == 1:
+            asyncio.get_running_loop().call_later(_PATIENCE, self._acknowledge)
+        elif len(self._acknowledgements) == _GATHERED:
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        for op, pending, result in self._acknowledgements:
+            self._encode(op, pending, result)
+        self._acknowledgements.clear()
+        self._wake()
+
+    def _encode(self, op: int, pending: _Pending, result: Result) -> None:
         response = pb.IfrtResponse()
         if isinstance(result, Failure) and not pending.handler.tells_failure:
             self._fail(response, result)
@@ -213,18 +230,19 @@ class Session:
             except Refused as refused:
                 response.Clear()
                 self._fail(response, refused.failure)
-        self._enqueue(op, pending.context, response, pending.counted, pending.waited)
+        self._enqueue(op, pending.context, response, pending.counted)
 
     def _reject(self, op: int, context: int, refused: Refused) -> None:
         response = pb.IfrtResponse()
         self._fail(response, refused.failure)
-        self._enqueue(op, context, response, counted=False, waited=True)
+        self._enqueue(op, context, response, counted=False)
+        self._wake()
 
     def _fail(self, response: pb.IfrtResponse, failure: Failure) -> None:
         self.refusals += 1
         response.response_metadata.status.CopyFrom(status(failure))
 
-    def _enqueue(self, op: int, context: int, response: pb.IfrtResponse, counted: bool, waited: bool) -> None:
+    def _enqueue(self, op: int, context: int, response: pb.IfrtResponse, counted: bool) -> None:
         metadata = response.response_metadata
         metadata.op_id = op
         if context:
@@ -235,20 +253,7 @@ class Session:
             if self._contexts:
                 metadata.destroyed_user_context_ids.extend(self._contexts)
                 self._contexts.clear()
-        if waited:
-            self._responses.append(response.SerializeToString())
-            self._wake()
-        else:
-            self._acknowledgements.append(response.SerializeToString())
-            if len(self._acknowledgements) == 1:
-                asyncio.get_running_loop().call_later(_PATIENCE, self._acknowledge)
-            elif len(self._acknowledgements) == _GATHERED:
-                self._acknowledge()
-
-    def _acknowledge(self) -> None:
-        self._responses.extend(self._acknowledgements)
-        self._acknowledgements.clear()
-        self._wake()
+        self._responses.append(response.SerializeToString())
 
     def connect(self, write: Callable[[bytes], None]) -> None:
         """Give `write` the responses from now on, where they are made."""

@@ -6,6 +6,7 @@ Standard input stays open as long as the launcher lives; its end is the worker's
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -65,6 +66,7 @@ def run() -> None:
     waits.watch_with(channel.wait)
     worker = Worker(config, channel, executor, waits)
     channel.on_return(worker.returned)
+    gc.freeze()  # What was imported stays, and is not looked through again and again.
     try:
         worker.run()
     finally:

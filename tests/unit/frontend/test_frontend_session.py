@@ -44,10 +44,9 @@ class Client:
 
     def responses(self) -> list[pb.IfrtResponse]:
         """What was answered since; what the client does not wait for comes last."""
-        queues = self.session._responses, self.session._acknowledgements
-        found = [pb.IfrtResponse.FromString(data) for queue in queues for data in queue]
-        for queue in queues:
-            queue.clear()
+        self.session._acknowledge()
+        found = [pb.IfrtResponse.FromString(data) for data in self.session._responses]
+        self.session._responses.clear()
         return found
 
     async def response(self, **body: object) -> pb.IfrtResponse:
