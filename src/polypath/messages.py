@@ -301,6 +301,44 @@ class Fetch(Command, frozen=True):
     strides: tuple[int, ...] | None
 
 
+class Export(Command, frozen=True):
+    """Hand shards of `value` to the client itself, through memory that worker and client share.
+
+    `status` is a value without elements that stands for the end of it. The link to the client stays until
+    `executable` is unloaded.
+    """
+
+    executable: ExecutableId
+    value: ValueId
+    boxes: tuple[tuple[DeviceId, tuple[int, ...]], ...]
+    """Where in the array each shard begins. Each worker sends those of its own devices."""
+    address: str
+    """The client's socket."""
+    number: int
+    """The client's, for the array."""
+    status: ValueId
+
+
+class Landed(Struct, frozen=True, array_like=True):
+    """Worker to client, on their link: elements are in a slot of the memory they share.
+
+    The client answers with the slot's number, one byte, when it has taken them.
+    """
+
+    number: int
+    slot: int
+    start: tuple[int, ...]
+    """Where in the whole array they begin."""
+    shape: tuple[int, ...]
+
+
+LANDING: Final = "landing"
+"""The name of a client's socket in its folder."""
+SLOTS: Final = 4
+SLOT_BYTES: Final = 2 << 20
+"""The memory of a link: small enough to stay in the processor's caches."""
+
+
 class Await(Command, frozen=True):
     """Answer `Ready` once all values (the shards on this worker) are computed or failed."""
 
@@ -391,7 +429,8 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Return | Peers | Snapshot | Shutdown
+    | Fetch | Export | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Return | Peers | Snapshot
+    | Shutdown
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a plugin program asks for: the JSON of `pathwaysutils`, read into frozen structs.
+"""What a plugin program asks for: the JSON of `pathwaysutils` (and a request of our own), read into frozen structs.
 
 Owns the names of the requests and of their fields. Does nothing about them: cutting anew is the
 controller's, storage and traces are the workers'.
@@ -78,8 +78,20 @@ class Profile(Struct, frozen=True, tag="P"):
     """How many arrays (of objects, that nobody reads) the client expects from each run."""
 
 
+class Export(Struct, frozen=True):
+    """Hand the argument to the client through memory that it shares with the workers.
+
+    Polypath's own client asks for this, none of `pathwaysutils`.
+    """
+
+    devices: int
+    """As many as the argument has shards; jaxlib's client counts them."""
+
+
 OnWorkers = Read | Write | Profile
-Asked = OnWorkers | Reshard
+Asked = OnWorkers | Reshard | Export
+
+EXPORT_REQUEST: Final = "polypathExportRequest"
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(OnWorkers)
@@ -154,6 +166,10 @@ class _BulkRead(_Struct, frozen=True):
 
 class _BulkWrite(_Struct, frozen=True):
     write_requests: tuple[_Stored, ...]
+
+
+class _Export(_Struct, frozen=True):
+    devices: int
 
 
 class _Sharding(_Struct, frozen=True):
@@ -277,6 +293,10 @@ def _profile(body: msgspec.Raw) -> Profile:
     )
 
 
+def _export(body: msgspec.Raw) -> Export:
+    return Export(msgspec.json.decode(body, type=_Export).devices)
+
+
 _READERS: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
     "persistenceReadRequest": _read,
     "bulk_persistence_read_request": _bulk_read,
@@ -284,4 +304,5 @@ _READERS: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
     "bulk_persistence_write_request": _bulk_write,
     "reshardRequest": _reshard,
     "profileRequest": _profile,
+    EXPORT_REQUEST: _export,
 }

@@ -125,7 +125,7 @@ def _make_client() -> Any:
         if folder is not None:  # No session began that would remove it.
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    hooks.install(client, target)
+    hooks.install(client, target, folder)
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
     _bridge._backends.setdefault(client._raw_platform, client)
     return client

@@ -216,6 +216,14 @@ class CompileReshard(Request, frozen=True):
     donate: bool
 
 
+class CompileExport(Request, frozen=True):
+    """A program by which workers hand its one argument to the client at `address`. Reply: `Loaded`."""
+
+    devices: tuple[DeviceId, ...]
+    """What the client is told of them; the argument may be on any."""
+    address: str
+
+
 class Metadata(Request, frozen=True):
     """Reply: `ProgramInfo`."""
 
@@ -285,8 +293,9 @@ class MemoryStats(Request, frozen=True):
 
 AnyRequest = (
     Put | MakeErrors | Assemble | Disassemble | FullyReplicatedShard | Remap | Copy | Reshard
-    | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | Metadata
-    | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture | DefaultLayout | MemoryStats
+    | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | CompileExport
+    | Metadata | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture | DefaultLayout
+    | MemoryStats
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from polypath import messages
 from polypath.controller import events
 from polypath.controller.arrays import Arrays
 from polypath.controller.core import Core, Refused, refuse
+from polypath.controller.exports import Exports
 from polypath.controller.partition import row_major_layout
 from polypath.controller.state import Compilation, Executable, Future, HostState, Session, Value
 from polypath.types import Code, Failure, HostId, ProgramInfo
@@ -22,11 +23,13 @@ class Programs:
     def __init__(self, core: Core, arrays: Arrays) -> None:
         self._core = core
         self._arrays = arrays
+        self._exports = Exports(core)
 
     def handlers(self) -> dict[type, Handler]:
         return {
             events.Compile: self.compile,
             events.CompileReshard: self.compile_reshard,
+            events.CompileExport: self._exports.compile,
             messages.Compiled: self.compiled,
             events.Metadata: self.metadata,
             events.CostAnalysis: self.cost_analysis,
@@ -155,6 +158,9 @@ class Programs:
             status = core.server_handle(session)
         try:
             executable, info = self._loaded(session, request.executable)
+            if executable.export is not None:
+                self._exports.run(request, executable, executable.export, status)
+                return
             args = self._arguments(session, info, request)
             count = len(info.outputs) if executable.reshard is None else len(executable.reshard.targets)
             if not results:

@@ -49,6 +49,16 @@ class Executable:
     failure: Failure | None = None
     reshard: CompileReshard | None = None
     """Of a program that runs nowhere: what it does is the controller's."""
+    export: Export | None = None
+    """Of one that runs nowhere either, and has the workers hand arrays to the client."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Export:
+    """Where a client takes arrays, and which hosts may have a link to it."""
+
+    address: str
+    hosts: set[HostId] = dataclasses.field(default_factory=set[HostId])
 
 
 @dataclasses.dataclass(slots=True, eq=False)

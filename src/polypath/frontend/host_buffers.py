@@ -116,13 +116,7 @@ class HostBuffers:
             Refused: there is none, or it is not what the client said.
         """
         self.check_new(handle)
-        if self._folder is None:
-            raise Refused(
-                Code.FAILED_PRECONDITION,
-                "This session has no shared folder to read from: unset "
-                "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY, or give each client its own.",
-            )
-        file = self._folder / f"lt_{handle}"
+        file = self.own_folder() / f"lt_{handle}"
         try:
             found = file.lstat()
             if not stat.S_ISREG(found.st_mode) or found.st_size != size:
@@ -138,6 +132,20 @@ class HostBuffers:
                 f"Host buffer {handle} cannot be read from the shared folder: {error}.",
             ) from error
         self.store(handle, Shared(str(ours), size))
+
+    def own_folder(self) -> Path:
+        """The folder through which the client and the workers share memory.
+
+        Raises:
+            Refused: there is none.
+        """
+        if self._folder is None:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "This session has no shared folder to read from: unset "
+                "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY, or give each client its own.",
+            )
+        return self._folder
 
     def has_all(self, handles: Iterable[int]) -> bool:
         """Whether `wait_stored` would return at once."""

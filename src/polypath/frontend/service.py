@@ -51,6 +51,10 @@ class FrontendStatistics(msgspec.Struct, frozen=True):
     """Responses that told a failure, of whatever cause."""
     host_buffers: int
     """Buffers held now, on their way up or down."""
+    bytes_up: int
+    """Of arrays that clients sent through this process since it was started."""
+    bytes_down: int
+    """Of arrays that clients took through this process."""
 
 
 class Frontend:
@@ -89,6 +93,7 @@ class Frontend:
         self._sessions_total = 0
         self._requests_of_ended = 0
         self._refusals_of_ended = 0
+        self._bytes_up = self._bytes_down = 0
 
     async def serve(self, address: str) -> None:
         """Listen on `address`, such as `unix:/run/user/1000/polypath/demo/ifrt.sock`, and return.
@@ -148,6 +153,8 @@ class Frontend:
             requests=self._requests_of_ended + sum(s.requests for s in live),
             refusals=self._refusals_of_ended + sum(s.refusals for s in live),
             host_buffers=sum(len(s.buffers) for s in live),
+            bytes_up=self._bytes_up,
+            bytes_down=self._bytes_down,
         )
 
     async def _ask(self, make: Callable[[SessionId, int], AnyRequest]) -> Result:
@@ -221,6 +228,7 @@ class Frontend:
             if size > metadata.buffer_size:
                 raise lost("more")
             chunks.append(chunk)
+            self._bytes_up += len(chunk)
 
         await call.each(take)
         if size != metadata.buffer_size:
@@ -236,6 +244,7 @@ class Frontend:
     async def _lookup(self, call: calls.Call) -> None:
         request = parse(pb.GrpcHostBufferLookupRequest, await read_only(call), "a request")
         for chunk in self._buffers_of(request.session_id).chunks(request.handle):
+            self._bytes_down += len(chunk)
             await call.write(pb.GrpcHostBufferLookupResponse(data=chunk).SerializeToString())
 
     async def _delete(self, call: calls.Call) -> None:

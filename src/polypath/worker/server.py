@@ -26,6 +26,7 @@ from polypath.worker.callbacks import HostCallbacks
 from polypath.worker.config import WorkerConfig
 from polypath.worker.execution import Executions
 from polypath.worker.executors.base import Executor, Program, Runner, Source
+from polypath.worker.exports import Exports
 from polypath.worker.failures import WorkerFailure, failure_of
 from polypath.worker.lanes import Lane, Lanes
 from polypath.worker.peers import PeerLink, PeerPost
@@ -69,6 +70,7 @@ class Worker:
         self._lanes = Lanes()
         self._farewells = Lane("farewells")
         self._transfers = Transfers(executor, self._store, self._post, waits, self._lanes)
+        self._exports = Exports(self._transfers, self._store, waits, {device.id for device in executor.devices})
         self._callbacks = HostCallbacks(config.host, channel.send)
         executor.callbacks = self._callbacks
         self._runners: dict[ProgramKind, Runner] = {"xla": executor}
@@ -96,6 +98,7 @@ class Worker:
             m.Copy: self._making(self._transfers.copy),
             m.Reshard: self._making(self._transfers.reshard),
             m.Bitcast: self._making(self._transfers.bitcast),
+            m.Export: self._exports.export,
             m.Delete: self._delete,
             m.Forget: lambda command: self._store.forget(command.values),
             m.Compile: self._compile,
@@ -221,6 +224,7 @@ class Worker:
         return runner
 
     def _unload(self, command: m.Unload) -> None:
+        self._exports.unload(command.executable)
         with self._lock:
             source = self._sources.pop(command.executable, None)
             program = self._programs.pop(command.executable, None)

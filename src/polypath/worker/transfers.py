@@ -48,7 +48,7 @@ class Transfers:
                 assert value is not None
                 shard = value.shard(source)
                 if to not in self._local:
-                    self._read({to: shard}, partial(self._send_whole, tag))
+                    self.read({to: shard}, partial(self._send_whole, tag))
                 elif isinstance(shard, bytes):
                     shards[to] = shard
                 elif self._executor.copies(source, to):
@@ -56,7 +56,7 @@ class Transfers:
                 else:
                     pending = shards[to] = Pending(self._waits)
                     put = self._put_into(pending, to, command.memory_kind)
-                    self._read({to: shard}, partial(self._over_host, put))
+                    self.read({to: shard}, partial(self._over_host, put))
             elif to in self._local:
                 pending = shards[to] = Pending(self._waits)
                 self._post.expect(tag, self._receive_whole(pending, to, command.memory_kind))
@@ -84,7 +84,7 @@ class Transfers:
                     self._post.expect(tag, assembly.receiver(piece))
         if boxes:
             assert value is not None
-            self._read({s: value.shard(s) for s in sources}, partial(self._cut, command.out, boxes))
+            self.read({s: value.shard(s) for s in sources}, partial(self._cut, command.out, boxes))
         self._store.set(command.out, Value(shards))
         if command.donate and value is not None:
             self._donate(command.value, value)
@@ -99,7 +99,7 @@ class Transfers:
                 pending = shards[device] = Pending(self._waits)
                 shard = value.shard(device)
                 put = self._put_into(pending, device, self._executor.memory_kind(shard))
-                self._read({device: shard}, partial(self._view, command.dtype, shape, put))
+                self.read({device: shard}, partial(self._view, command.dtype, shape, put))
         self._store.set(command.out, Value(shards))
         if command.donate:
             self._donate(command.value, value)
@@ -130,7 +130,7 @@ class Transfers:
             raise
         return found
 
-    def _read(self, shards: dict[DeviceId, Shard], use: Callable[[_Held], None]) -> None:
+    def read(self, shards: dict[DeviceId, Shard], use: Callable[[Held], None]) -> None:
         """Have a thread of the pool `use` the shards as they are now, whatever comes later in the log."""
         if all(isinstance(shard, bytes) or self._executor.can_hold(shard) for shard in shards.values()):
             self._pool.submit(use, {device: self._hold(shard) for device, shard in shards.items()})
@@ -157,7 +157,7 @@ class Transfers:
             return failure_of(error)
         return self._hold(shard)
 
-    def _fetch(self, held: Shard | Failure) -> npt.NDArray[Any]:
+    def fetch(self, held: Shard | Failure) -> npt.NDArray[Any]:
         """What was held as an array; waits until it is computed.
 
         Raises:
@@ -190,22 +190,22 @@ class Transfers:
 
     # --- On a thread
 
-    def _over_host(self, put: _Put, held: _Held) -> None:
+    def _over_host(self, put: _Put, held: Held) -> None:
         (shard,) = held.values()
         try:
-            array = self._fetch(shard)
+            array = self.fetch(shard)
         except Exception as error:
             put(failure_of(error))
         else:
             put(array)
 
-    def _send_whole(self, tag: str, held: _Held) -> None:
+    def _send_whole(self, tag: str, held: Held) -> None:
         ((device, shard),) = held.items()
         try:
             if isinstance(shard, bytes):
                 self._post.send(device, tag, Header(OPAQUE[0], ()), shard)
             else:
-                self._send_array(device, tag, self._fetch(shard))
+                self._send_array(device, tag, self.fetch(shard))
         except Exception as error:
             self._post.send(device, tag, Header("", (), failure_of(error)))
 
@@ -226,11 +226,11 @@ class Transfers:
 
         return receive
 
-    def _cut(self, out: ValueId, boxes: list[tuple[Target, int, Piece, _Assembly | None]], held: _Held) -> None:
+    def _cut(self, out: ValueId, boxes: list[tuple[Target, int, Piece, _Assembly | None]], held: Held) -> None:
         arrays: dict[DeviceId, npt.NDArray[Any] | Failure] = {}
         for source, shard in held.items():
             try:
-                arrays[source] = self._fetch(shard)
+                arrays[source] = self.fetch(shard)
             except Exception as error:
                 arrays[source] = failure_of(error)
         for target, index, piece, assembly in boxes:
@@ -243,10 +243,10 @@ class Transfers:
             else:
                 self._send_array(target.device, tag_of(out, target.device, index), box)
 
-    def _view(self, dtype: str, shape: tuple[int, ...], put: _Put, held: _Held) -> None:
+    def _view(self, dtype: str, shape: tuple[int, ...], put: _Put, held: Held) -> None:
         (shard,) = held.values()
         try:
-            flat = np.ascontiguousarray(self._fetch(shard)).reshape(-1)
+            flat = np.ascontiguousarray(self.fetch(shard)).reshape(-1)
             result = flat.view(np.uint8).view(numpy_dtype(dtype)).reshape(shape)
         except ValueError as error:
             put(Failure(Code.INVALID_ARGUMENT, f"The array cannot be read as {dtype}{list(shape)} ({error})."))
@@ -256,7 +256,7 @@ class Transfers:
             put(result)
 
 
-_Held = dict[DeviceId, Shard | Failure]
+Held = dict[DeviceId, Shard | Failure]
 """Shards that nothing can change any more; by the device they are on, or go to."""
 _Put = Callable[[npt.NDArray[Any] | Failure], None]
 _Receive = Callable[[Header, bytes | memoryview], None]

@@ -8,22 +8,25 @@ passes everything else on unchanged; installed once, it stays.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from polypath.client.hooks import analysis, callbacks, dlpack, partitioning, putting
+from polypath.client.hooks import analysis, callbacks, dlpack, getting, partitioning, putting
 from polypath.client.hooks.cluster import connect, disconnect
 
 __all__ = ["install", "uninstall"]
 
 
-def install(client: Any, target: str) -> None:
-    """Have the hooks serve the cluster at `target`, which `client` is connected to."""
+def install(client: Any, target: str, folder: Path | None) -> None:
+    """Have the hooks serve the cluster at `target`, which `client` is connected to; `folder` is the session's."""
     uninstall()
     connect(client, target)
     for module in (analysis, callbacks, dlpack, partitioning, putting):
         module.install()
+    getting.install(client, folder)
 
 
 def uninstall() -> None:
     """There is no cluster any more."""
+    getting.uninstall()
     disconnect()

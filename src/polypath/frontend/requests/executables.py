@@ -36,7 +36,9 @@ _LATER: Final = {
 # --- Compile ------------------------------------------------------------------------------------
 
 
-def _compile(scope: Scope, op: int, body: pb.CompileRequest) -> events.Compile | events.CompileReshard:
+def _compile(
+    scope: Scope, op: int, body: pb.CompileRequest
+) -> events.Compile | events.CompileReshard | events.CompileExport:
     kind = body.program.type_name
     if kind == colocated.PROGRAM:
         return colocated.compile_request(scope, op, body)

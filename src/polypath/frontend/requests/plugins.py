@@ -14,6 +14,7 @@ from polypath.frontend.refused import invalid
 from polypath.frontend.requests.base import Scope
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
+from polypath.messages import LANDING
 from polypath.types import DeviceId, Sharding
 
 PROGRAM: Final = "xla::ifrt::PluginProgram"
@@ -21,7 +22,9 @@ _OPTIONS: Final = "xla::ifrt::PluginCompileOptions"
 _PREFIX: Final = b"__serialized_plugin_program "
 
 
-def compile_plugin(scope: Scope, op: int, body: pb.CompileRequest) -> events.Compile | events.CompileReshard:
+def compile_plugin(
+    scope: Scope, op: int, body: pb.CompileRequest
+) -> events.Compile | events.CompileReshard | events.CompileExport:
     """The event for a program of that type.
 
     Raises:
@@ -44,6 +47,13 @@ def compile_plugin(scope: Scope, op: int, body: pb.CompileRequest) -> events.Com
                 devices=scope.view.check(asked.sources[0].devices),
                 targets=tuple(_known(scope, each) for each in asked.targets),
                 donate=asked.donate,
+            )
+        case plugins.Export():
+            return events.CompileExport(
+                session=scope.session,
+                op=op,
+                devices=scope.view.default_devices(asked.devices),
+                address=str(scope.buffers.own_folder() / LANDING),
             )
         case plugins.Read() | plugins.Write():
             devices = scope.view.check(asked.arrays[0].sharding.devices)

@@ -1,0 +1,178 @@
+"""Big arrays come from the cluster through shared memory.
+
+jaxlib's proxy client takes an array's bytes from the head over gRPC, shard by shard. Here the workers hand all
+shards to `client.landing`, each of them to its place. What goes wrong is left to jaxlib's way, which then tells
+of it; so are small arrays, which come no faster like this.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import threading
+import weakref
+from pathlib import Path
+from typing import Any, Final
+
+import jax
+import numpy as np
+from jax._src import array as jax_array
+from jax.extend import ifrt_programs
+
+from polypath.client.hooks.cluster import is_cluster, replace
+from polypath.client.landing import Landing
+from polypath.plugins import EXPORT_REQUEST
+
+_Array: Any = jax_array.ArrayImpl
+_errors: Any = jax.errors
+_programs: Any = ifrt_programs
+
+THRESHOLD: Final = 16 << 10
+"""Bytes of an array from which on it comes like this."""
+
+_log = logging.getLogger(__name__)
+
+_MOST_NUMBERS: Final = 2**31
+"""They go where XLA has 32 bits for a launch."""
+
+_exporter: _Exporter | None = None
+
+
+def install(client: Any, folder: Path | None) -> None:
+    """Put the hooks in place; `folder` is the session's, None if it has none."""
+    global _exporter
+    try:
+        _exporter = None if folder is None else _Exporter(client, Landing(folder))
+    except OSError as error:  # Its name is too long for a socket, say.
+        _log.info("Arrays come through the head: %s", error)
+    replace(_Array, "copy_to_host_async", _copy_to_host_async)
+    if not isinstance(_Array._value, _Value):
+        _Array._value = _Value(_Array._value.fget)
+
+
+def uninstall() -> None:
+    """There is no cluster any more."""
+    global _exporter
+    if _exporter is not None:
+        _exporter.close()
+        _exporter = None
+
+
+class _Value(property):
+    """JAX's property by which an array becomes numpy's."""
+
+    def __init__(self, original: Any) -> None:
+        def value(array: Any) -> Any:
+            exporter = _exporter
+            if exporter is None or not exporter.serves(array):
+                return original(array)
+            if array._npy_value is None:
+                found = exporter.read(array)
+                if found is None:
+                    return original(array)
+                array._npy_value = found
+            return array._npy_value
+
+        super().__init__(value)
+
+
+def _copy_to_host_async(original: Any) -> Any:
+    def copy_to_host_async(self: Any) -> None:
+        exporter = _exporter
+        if exporter is None or not exporter.serves(self) or not exporter.start(self):
+            original(self)
+
+    return copy_to_host_async
+
+
+class _Export:
+    """An array on its way."""
+
+    def __init__(self, number: int, elements: np.ndarray[Any, Any], token: Any) -> None:
+        self.number = number
+        self.elements = elements
+        self._token = token
+
+    def wait(self) -> bool:
+        """Whether it came."""
+        try:
+            self._token.block_until_ready()
+        except _errors.JaxRuntimeError:
+            return False
+        return True
+
+
+class _Exporter:
+    """Reads arrays of one session."""
+
+    def __init__(self, client: Any, landing: Landing) -> None:
+        self._client = client
+        self._landing = landing
+        self._numbers = itertools.cycle(range(1, _MOST_NUMBERS))
+        self._lock = threading.Lock()
+        self._programs: dict[int, Any] = {}
+        """By how many shards their argument has: jaxlib's client counts them."""
+        self._under_way: dict[int, tuple[weakref.ref[Any], _Export]] = {}
+        """What `copy_to_host_async` began, by the address of its array."""
+
+    def serves(self, array: Any) -> bool:
+        """Whether an array comes this way."""
+        if array.dtype.kind in "OT" or array.size * array.dtype.itemsize < THRESHOLD or array.is_deleted():
+            return False
+        return is_cluster(next(iter(array.sharding.device_set)).client)
+
+    def start(self, array: Any) -> bool:
+        """Have the workers begin to send it."""
+        number = id(array)
+        if array._npy_value is not None or number in self._under_way:
+            return True
+        export = self._export(array)
+        if export is None:
+            return False
+        self._under_way[number] = weakref.ref(array, lambda _: self._drop(number)), export
+        return True
+
+    def read(self, array: Any) -> np.ndarray[Any, Any] | None:
+        """Its elements, read-only; None where they have to come another way."""
+        _, export = self._under_way.pop(id(array), (None, None))
+        export = export or self._export(array)
+        if export is None:
+            return None
+        came = export.wait()
+        self._landing.forget(export.number)
+        export.elements.flags.writeable = False
+        return export.elements if came else None
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self._landing.close()
+
+    def _export(self, array: Any) -> _Export | None:
+        number = next(self._numbers)
+        elements = np.empty(array.shape, array.dtype)
+        self._landing.expect(number, elements)
+        try:
+            results = self._program(len(array.sharding.device_set)).execute_sharded(
+                [array], with_tokens=True, launch_id=number
+            )
+            return _Export(number, elements, results.consume_token())
+        except (_errors.JaxRuntimeError, ValueError) as error:
+            _log.debug("An array comes through the head: %s", error)
+            self._landing.forget(number)
+            return None
+
+    def _program(self, shards: int) -> Any:
+        with self._lock:
+            if shards not in self._programs:
+                programs = _programs.ifrt_programs
+                self._programs[shards] = self._client.compile_ifrt_program(
+                    programs.make_plugin_program(json.dumps({EXPORT_REQUEST: {"devices": shards}})),
+                    programs.make_plugin_compile_options(),
+                )
+            return self._programs[shards]
+
+    def _drop(self, number: int) -> None:
+        _, export = self._under_way.pop(number, (None, None))
+        if export is not None:
+            self._landing.forget(export.number)
