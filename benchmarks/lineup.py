@@ -57,17 +57,22 @@ def lineup(ray_python: str) -> list[Contender]:
 
 
 def _polypath(effort: Effort, hosts: int, devices_per_host: int) -> list[Command]:
+    script = _jax_script(effort, hosts * devices_per_host)
+    return [Command([*cluster_of(hosts, devices_per_host), *script], environment())]
+
+
+def cluster_of(hosts: int, devices_per_host: int) -> list[str]:
+    """What runs a script on a cluster of its own."""
     # No two of the same name, also if several of these benchmarks run at once.
     name = f"bench-{os.getpid()}-{secrets.token_hex(2)}-{next(_cluster_numbers)}"
     shape = ["--platform=cpu", f"--hosts={hosts}", f"--devices-per-host={devices_per_host}"]
-    command = [str(Path(sys.executable).with_name("polypath")), "run", f"--name={name}", *shape]
-    return [Command([*command, *_jax_script(effort, hosts * devices_per_host)], _environment())]
+    return [str(Path(sys.executable).with_name("polypath")), "run", f"--name={name}", *shape]
 
 
 def _jax(effort: Effort, devices: int) -> Command:
     return Command(
         [sys.executable, *_jax_script(effort, devices)],
-        _environment(JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES=str(devices)),
+        environment(JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES=str(devices)),
     )
 
 
@@ -76,26 +81,26 @@ def _multi_controller(effort: Effort, processes: int, devices_per_process: int) 
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
     group = [f"--coordinator={coordinator}", f"--processes={processes}"]
-    environment = _environment(
+    variables = environment(
         JAX_PLATFORMS="cpu",
         JAX_NUM_CPU_DEVICES=str(devices_per_process),
         JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo",
     )
     script = [sys.executable, *_jax_script(effort, processes * devices_per_process), *group]
-    return [Command([*script, f"--process={process}"], environment) for process in range(processes)]
+    return [Command([*script, f"--process={process}"], variables) for process in range(processes)]
 
 
 def _ray(effort: Effort, python: str, *options: str) -> Command:
     # Ray would otherwise leave a token in the user's home, and report home.
-    environment = _environment(RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
-    return Command([python, str(_SCRIPTS / "ray_add.py"), *effort.arguments(), *options], environment)
+    variables = environment(RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
+    return Command([python, str(_SCRIPTS / "ray_add.py"), *effort.arguments(), *options], variables)
 
 
 def _jax_script(effort: Effort, devices: int) -> list[str]:
     return [str(_SCRIPTS / "jax_steps.py"), *effort.arguments(), f"--devices={devices}"]
 
 
-def _environment(**settings: str) -> dict[str, str]:
+def environment(**settings: str) -> dict[str, str]:
     """Ours, without what would make contenders differ in what they do."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS_TO_SET)}
     return kept | settings

@@ -20,6 +20,10 @@ from polypath.worker.failures import WorkerFailure
 
 INLINE_BYTES = 64 << 10
 """What is larger goes through shared memory, if there is a folder for it."""
+_SCARCE = 2
+"""Shared memory is scarce when less than one part in so many is free."""
+_ALIGNED = 64
+"""Bytes; what XLA wants of memory that it is to share."""
 OPAQUE = ("string", "token")
 """Types that only clients understand; their shards are bytes."""
 
@@ -38,6 +42,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 def read(data: Bytes) -> bytes | memoryview:
     """The bytes. A shared file is mapped and unlinked: it lives as long as the map.
+
+    Where less than half of shared memory is free they are copied out of it, so that arrays that stay do not fill it.
 
     Raises:
         WorkerFailure: the file is not there, or is shorter than was said.
@@ -61,7 +67,23 @@ def read(data: Bytes) -> bytes | memoryview:
             Code.DATA_LOSS,
             f"The shared memory file {data.path} has {found} bytes instead of {data.size}; put the array again.",
         )
+    if data.size and _is_scarce(Path(data.path).parent):
+        return _copy(mapped)
     return memoryview(mapped)
+
+
+def _is_scarce(folder: Path) -> bool:
+    found = os.statvfs(folder)
+    return found.f_bavail * _SCARCE < found.f_blocks
+
+
+def _copy(data: mmap.mmap | bytes) -> memoryview:
+    """Aligned, so that a device of this host need not copy them again."""
+    room: npt.NDArray[np.uint8] = np.empty(len(data) + _ALIGNED, np.uint8)
+    start = -room.ctypes.data % _ALIGNED
+    own = room[start : start + len(data)]
+    own[...] = np.frombuffer(data, np.uint8)
+    return own.data
 
 
 def discard(data: Bytes) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polypath.client.hooks import analysis, callbacks, dlpack, getting, partitioning, putting
+from polypath.client.hooks import analysis, callbacks, dlpack, getting, pacing, partitioning, putting
 from polypath.client.hooks.cluster import connect, disconnect
 
 __all__ = ["install", "uninstall"]
@@ -24,6 +24,7 @@ def install(client: Any, target: str, folder: Path | None) -> None:
     for module in (analysis, callbacks, dlpack, partitioning, putting):
         module.install()
     getting.install(client, folder)
+    pacing.install(folder)
 
 
 def uninstall() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import threading
 import weakref
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from jax._src import array as jax_array
 from jax.extend import ifrt_programs
 
+from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
 from polypath.client.hooks.cluster import is_cluster, replace
 from polypath.client.landing import Landing
 from polypath.plugins import EXPORT_REQUEST
@@ -28,8 +30,8 @@ _Array: Any = jax_array.ArrayImpl
 _errors: Any = jax.errors
 _programs: Any = ifrt_programs
 
-THRESHOLD: Final = 16 << 10
-"""Bytes of an array from which on it comes like this."""
+_THRESHOLD: Final = 16 << 10
+"""Bytes of an array from which on it comes like this, unless the user set the variable for more."""
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +111,8 @@ class _Exporter:
     def __init__(self, client: Any, landing: Landing) -> None:
         self._client = client
         self._landing = landing
+        chosen = int(os.environ.get(LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES))
+        self._threshold = chosen if chosen > THRESHOLD_BYTES else _THRESHOLD
         self._numbers = itertools.cycle(range(1, _MOST_NUMBERS))
         self._lock = threading.Lock()
         self._programs: dict[int, Any] = {}
@@ -118,7 +122,7 @@ class _Exporter:
 
     def serves(self, array: Any) -> bool:
         """Whether an array comes this way."""
-        if array.dtype.kind in "OT" or array.size * array.dtype.itemsize < THRESHOLD or array.is_deleted():
+        if array.dtype.kind in "OT" or array.size * array.dtype.itemsize < self._threshold or array.is_deleted():
             return False
         return is_cluster(next(iter(array.sharding.device_set)).client)
 
