@@ -61,7 +61,7 @@ _CONTENDERS: Final[dict[str, Make]] = {
 def main(
     *,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each is run.")] = 3,
-    times: Annotated[int, typer.Option(min=3, help="Transfers of each size in a run; fewer of the largest.")] = 9,
+    times: Annotated[int, typer.Option(min=7, help="Transfers of each size in a run; fewer of the largest.")] = 9,
     most: Annotated[int, typer.Option(help="Leave out sizes above this.")] = 1 << 30,
     limit: Annotated[float, typer.Option(min=1, help="Seconds that one run of a contender may take.")] = 200,
 ) -> None:

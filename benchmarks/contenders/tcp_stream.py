@@ -36,7 +36,7 @@ def main() -> None:
     samples: dict[str, float] = {}
     for size in options.sizes:
         memory, seconds = memoryview(bytearray(size)), list[float]()
-        for _ in range(max(3, min(options.times, (1 << 29) // size))):
+        for _ in range(max(7, min(options.times, (1 << 29) // size))):
             start = time.perf_counter()
             stream.send(b"m")
             read(stream, memory)
