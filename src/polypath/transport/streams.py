@@ -126,6 +126,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(_READ))
         self._reader = StreamReader(REPORT_HEAD)
         self._out: list[bytes] = []
+        self._gathering = False
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -157,15 +158,20 @@ class _Connection(asyncio.BufferedProtocol):
             self.close()
 
     def send(self, head: bytes, data: bytes) -> None:
-        """Send with all else that this turn of the loop sends."""
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(head)
-        self._out.append(data)
+        """Send: the first of a turn of the loop at once, so that the worker wakes meanwhile, the rest at its end."""
+        if self._gathering:
+            self._out.append(head)
+            self._out.append(data)
+            return
+        self._gathering = True
+        self._loop.call_soon(self._flush)
+        if self._transport is not None:
+            self._transport.write(head + data)
 
     def _flush(self) -> None:
+        self._gathering = False
         out, self._out = self._out, []
-        if self._transport is not None:
+        if out and self._transport is not None:
             self._transport.write(b"".join(out))
 
     def close(self) -> None:
