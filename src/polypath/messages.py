@@ -456,6 +456,8 @@ class Compiled(Report, frozen=True):
     result: ProgramInfo | Failure
     seconds: float
     """Time it took; near zero from the cache."""
+    compiled: bool = False
+    """Whether a compiler ran for it; False also for what none sees."""
 
 
 class Ready(Report, frozen=True):

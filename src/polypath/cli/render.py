@@ -28,6 +28,7 @@ def status_view(status: Status) -> RenderableType:
     waiting = f", {_count(of.pending, 'answer')} awaited from workers" if of.pending else ""
     totals = Text(
         f"{held}{waiting}\n{_count(of.executions, 'execution')} so far; "
+        f"{_count(of.compiled, 'program')} compiled, {of.found_compiled} found compiled\n"
         f"{_size(status.transport.command_bytes)} to workers, {_size(status.transport.report_bytes)} back"
     )
     return Group(title, _hosts(status), Text(), _sessions(status), totals)

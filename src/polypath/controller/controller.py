@@ -55,6 +55,10 @@ class Statistics(msgspec.Struct, frozen=True):
     """Since the start."""
     log: int
     """The last sequence number."""
+    compiled: int
+    """Programs that a worker compiled since the start; one of two hosts counts twice."""
+    found_compiled: int
+    """Programs that a worker found in its cache, or that need no compiler."""
 
 
 class Controller:
@@ -131,6 +135,8 @@ class Controller:
             len(core.pending) + len(core.compilations),
             core.executions,
             core.sequence,
+            core.compiled,
+            core.found_compiled,
         )
 
     def check(self) -> None:

@@ -92,6 +92,7 @@ class Core:
         self.sequence = 0
         """The last number of the log. Each island's log is the part of it that its hosts got."""
         self.executions = 0
+        self.compiled = self.found_compiled = 0
         self._device_lists: dict[tuple[DeviceId, ...], tuple[tuple[DeviceId, ...], tuple[HostId, ...]]] = {}
 
     # --- Towards workers ----------------------------------------------------------------------

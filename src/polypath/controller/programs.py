@@ -82,6 +82,9 @@ class Programs:
         core.reply(request, events.Loaded(handle, info, ready))
 
     def compiled(self, report: messages.Compiled) -> None:
+        if isinstance(report.result, ProgramInfo):
+            self._core.compiled += report.compiled
+            self._core.found_compiled += not report.compiled
         compilation = self._core.compilations.get(report.executable)
         if compilation is None:
             return  # Of a session that is gone, or it failed with another host.

@@ -7,9 +7,12 @@ was found to load again on CPU alone and in groups, in well under a tenth of the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
+import platform
+import re
 import tempfile
 from pathlib import Path
 
@@ -17,6 +20,13 @@ import msgspec
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"polypath1"
+
+
+@functools.cache
+def cpu_features() -> str:
+    """What programs compiled on this machine may use: a home may be shared with machines that have less."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
 
 
 class Cache:

@@ -7,7 +7,7 @@ backends of its own: `adopt` gives it the worker's.
 What was found out about jaxlib 0.10.2 and must stay true:
 
 - `lapack._lapack.initialize()` fills in LAPACK's function pointers. JAX calls it when it lowers;
-  a worker never lowers, so it is called here, or the first `cholesky` segfaults.
+  a worker never lowers, so `prepare` calls it, or the first `cholesky` segfaults.
 - An execution that spans devices must not be started with a deleted buffer or a wrong shape: the
   device that notices gives up alone and the others wait for it for ever. Callers check first.
 - An array that was read as numpy on CPU shares its memory; donating it then silently copies.
@@ -86,7 +86,6 @@ _DEVICE_ATTRIBUTES = (
 
 def _configure() -> None:
     jax.config.update("jax_enable_x64", True)
-    lapack._lapack.initialize()
 
 
 # --- The client -------------------------------------------------------------------------------
@@ -367,6 +366,18 @@ def options_for(serialized: bytes, ids: Sequence[int]) -> Options:
         raise ValueError(f"{len(ids)} devices cannot hold {replicas} replicas of a program.")
     options.device_assignment = _xla.DeviceAssignment.create(np.asarray(ids, dtype=np.int64).reshape(replicas, -1))
     return options
+
+
+def options_key(options: Options) -> bytes:
+    """The same bytes for the same options. As a client sends them they differ: maps in them have no order."""
+    return options.SerializeAsString()
+
+
+def prepare(program: bytes) -> None:
+    """Load what a program calls in this process; before it is compiled or loaded."""
+    # Not for every worker at its start: it imports scipy, for 0.3 s.
+    if b"lapack" in program:
+        lapack._lapack.initialize()
 
 
 def compile_program(client: Client, program: bytes, devices: Any, options: Options) -> Loaded:

@@ -204,6 +204,7 @@ class Worker:
 
     def _compile_now(self, name: ExecutableId, source: Source) -> None:
         started = time.perf_counter()
+        compiled = False
         try:
             program = self._runner(source).compile(source)
         except Exception as error:
@@ -211,11 +212,11 @@ class Worker:
                 self._sources.pop(name, None)
             result = failure_of(error)
         else:
-            result = program.info
+            result, compiled = program.info, program.compiled
             with self._lock:
                 if self._sources.get(name) is source:  # else it was unloaded meanwhile
                     self._programs[name] = program
-        self._channel.send(m.Compiled(self._host, name, result, time.perf_counter() - started))
+        self._channel.send(m.Compiled(self._host, name, result, time.perf_counter() - started, compiled))
 
     def _runner(self, source: Source) -> Runner:
         runner = self._runners.get(source.kind)

@@ -25,6 +25,8 @@ class Program(ABC):
     kind: ProgramKind = "xla"
     calls_back: bool = False
     """Whether running it may wait for the client's process."""
+    compiled: bool = False
+    """Whether a compiler ran for it; False out of the cache, and for what needs none."""
     place: Place
     info: ProgramInfo
     parameters: tuple[ShardType, ...]

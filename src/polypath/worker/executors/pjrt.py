@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from polypath.types import HOST_CPU, ArraySpec, Device, DeviceId, Platform, ProgramInfo, Sharding
 from polypath.worker import jaxlib, partitioning
-from polypath.worker.cache import Cache
+from polypath.worker.cache import Cache, cpu_features
 from polypath.worker.colocated import ColocatedPython
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors import stablehlo
@@ -239,9 +239,11 @@ class PjrtExecutor(Executor):
 
     def compile(self, source: Source) -> Program:
         place = self._place(source.devices)
+        jaxlib.prepare(source.program)
         options = jaxlib.options_for(source.options, [device.id for device in place.found])
+        same = msgspec.structs.replace(source, options=jaxlib.options_key(options))
         key = Cache.key(
-            "pjrt", source, self._nodes, len(self._local), jaxlib.VERSION,
+            "pjrt", same, self._nodes, len(self._local), jaxlib.VERSION, cpu_features(),
             place.client.platform, self.platform.version, [d.kind for d in self.devices],
         )  # fmt: skip
         if source.callbacks is None:
@@ -264,6 +266,7 @@ class PjrtExecutor(Executor):
         results = tuple(map(self._type, jaxlib.result_types(loaded)))
         program = _Program(loaded, place, info, parameters, results)
         program.calls_back = bool(callbacks)
+        program.compiled = True
         if source.callbacks is not None or asking:
             return program
         try:
