@@ -21,46 +21,32 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import uvloop
 
 from polypath.aio import TaskSet
 from polypath.controller import events
-from polypath.controller.controller import Controller, Statistics
+from polypath.controller.controller import Controller
 from polypath.controller.events import AnyEvent
 from polypath.errors import ClusterError, PolypathError
-from polypath.frontend.control import Control, ShutdownRequest
-from polypath.frontend.service import Frontend, FrontendStatistics
-from polypath.frontend.view import ClusterView
 from polypath.launch import runtime_dir
 from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
 from polypath.launch.config import HeadConfig, HeadReply
 from polypath.launch.local import LocalLauncher
 from polypath.transport import HeadChannel
-from polypath.transport.head import Traffic
 from polypath.types import HostId
 from polypath.worker.config import WorkerConfig
+
+if TYPE_CHECKING:
+    from polypath.frontend import ClusterView, Frontend, ShutdownRequest
+    from polypath.status import Status
 
 log = logging.getLogger(__name__)
 
 _UNKNOWN_DEVICES: Final = 256
 """Device ids set aside per host where only the host will know how many it has."""
-
-
-class Status(msgspec.Struct, frozen=True):
-    """A cluster, as it is now."""
-
-    name: str
-    address: str
-    pid: int
-    platform: str
-    version: str
-    """Of the workers' jaxlib."""
-    controller: Statistics
-    transport: Traffic
-    frontend: FrontendStatistics
 
 
 class Head:
@@ -81,18 +67,9 @@ class Head:
         self._over = asyncio.Event()
         self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle)
         self._launcher: Launcher = LocalLauncher(self._exited, log_dir=Path(config.log_dir), platform=config.platform)
-        self._frontend = Frontend(
-            self.handle,
-            self._view,
-            shared=Path(config.shared_dir),
-            control=Control(self.status, self._asked_to_end),
-            server="grpcio" if os.environ.get("POLYPATH_GRPC_SERVER") == "grpcio" else "lean",
-        )
+        self._frontend: Frontend | None = None
         self._effects: dict[type, Callable[[Any], object]] = {
             events.Send: self._send,
-            events.Reply: self._frontend.deliver,
-            events.Call: self._frontend.call,
-            events.Release: self._frontend.release,
             events.Share: _share,
             events.Start: lambda effect: self._tasks.start(self._start(effect)),
             events.Stop: lambda effect: self._tasks.start(self._launcher.kill(effect.host)),
@@ -104,6 +81,8 @@ class Head:
         try:
             for effect in self._controller.start():
                 self._effects[type(effect)](effect)
+            await asyncio.sleep(0)  # The workers' processes are made; they load what they need while we do.
+            frontend = self._make_frontend()
             up, over = self._tasks.start(self._up.wait()), self._tasks.start(self._over.wait())
             await asyncio.wait((up, over), return_when=asyncio.FIRST_COMPLETED)
             if self._controller.given_up or self._failed:
@@ -112,7 +91,7 @@ class Head:
             if self._over.is_set():
                 return
             gc.freeze()  # What was imported stays, and is not looked through again and again.
-            await self._frontend.serve(f"unix:{self._config.socket}")
+            await frontend.serve(f"unix:{self._config.socket}")
             view = self._view()
             runtime_dir.mark_ready(self._config, view.platform.name, len(view.primary))
             announce(
@@ -127,10 +106,28 @@ class Head:
         except PolypathError as error:
             announce(HeadReply(error=str(error)))
         finally:
-            await self._frontend.stop()
+            if self._frontend is not None:
+                await self._frontend.stop()
             await self._launcher.stop()
             await self._tasks.cancel()
             self._channel.close()
+
+    def _make_frontend(self) -> Frontend:
+        from polypath.frontend import Control, Frontend
+
+        self._frontend = frontend = Frontend(
+            self.handle,
+            self._view,
+            shared=Path(self._config.shared_dir),
+            control=Control(self.status, self._asked_to_end),
+            server="grpcio" if os.environ.get("POLYPATH_GRPC_SERVER") == "grpcio" else "lean",
+        )
+        self._effects |= {
+            events.Reply: frontend.deliver,
+            events.Call: frontend.call,
+            events.Release: frontend.release,
+        }
+        return frontend
 
     def end(self) -> None:
         """Have `run()` return soon."""
@@ -155,6 +152,9 @@ class Head:
             self._up.set()
 
     def status(self) -> Status:
+        from polypath.status import Status
+
+        assert self._frontend is not None, "only a client asks"
         platform = self._controller.platform
         return Status(
             self._config.name,
@@ -215,6 +215,8 @@ class Head:
         self.handle(events.WorkerLost(exit_.host, exit_.cause))
 
     def _view(self) -> ClusterView:
+        from polypath.frontend import ClusterView
+
         platform = self._controller.platform
         assert platform is not None, "the frontend serves once the workers are up"
         return ClusterView(self._config.name, platform, self._controller.devices)

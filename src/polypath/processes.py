@@ -14,8 +14,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 _STATE: Final = 0
 _START: Final = 19
 
@@ -81,6 +79,8 @@ class Family:
     """
 
     def __init__(self, pid: int) -> None:
+        import psutil  # On the way of no start.
+
         self._pidfds: list[int] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(pid)

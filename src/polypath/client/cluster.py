@@ -1,25 +1,24 @@
 """A cluster in the hands of a script or a notebook: `polypath.start` and `polypath.connect`.
 
 Owns the switch of this process's JAX to the cluster and back. Imports JAX only after the head
-was started, so that both come up at the same time.
+was started, so that both come up at the same time; and what starts a head only when one is
+started, so that `import polypath` costs next to nothing.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from polypath.client.environment import socket_path
 from polypath.errors import ClusterError, NotRunning
-from polypath.launch import runtime_dir
-from polypath.launch.head_process import HeadProcess
 from polypath.versions import check_client
 
 if TYPE_CHECKING:
     from polypath.client.status import Status
+    from polypath.launch.head_process import HeadProcess
 
 _OPTIONS = ("jax_platforms", "jax_backend_target")
 
@@ -127,8 +126,10 @@ def start(
         UnsupportedVersion: this JAX is outside the supported range.
     """
     _check_free()
+    from polypath.launch.head_process import HeadProcess
+
     head = HeadProcess.start(
-        name or f"py-{os.getpid()}-{secrets.token_hex(2)}",
+        name or f"py-{os.getpid()}-{os.urandom(2).hex()}",
         hosts=hosts,
         devices_per_host=devices_per_host,
         islands=islands,
@@ -167,6 +168,8 @@ def connect(address_or_name: str | None = None) -> Cluster:
             )
         cluster = Cluster(Path(path).parent.name, address_or_name)
     else:
+        from polypath.launch import runtime_dir
+
         record = runtime_dir.find(address_or_name)
         cluster = Cluster(record.name, record.address)
     cluster._enter()  # pyright: ignore[reportPrivateUsage]
@@ -185,4 +188,7 @@ def _preload_jax() -> None:
     """Import JAX while the head starts. A warning that it logs at each connection is turned off."""
     if "jax" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import jax  # pyright: ignore[reportUnusedImport]  # noqa: F401
+    import jax
+
+    check_client(jax.__version__)
+    from polypath.client import backend  # pyright: ignore[reportUnusedImport]  # noqa: F401

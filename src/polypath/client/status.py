@@ -7,7 +7,7 @@ import msgspec
 from polypath.client.environment import socket_path
 from polypath.errors import NotRunning
 from polypath.frontend import control_client
-from polypath.head import Status
+from polypath.status import Status
 
 __all__ = ["Status", "read_status"]
 
