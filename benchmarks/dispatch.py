@@ -1,114 +1,101 @@
 """What one call costs: Polypath beside JAX in process, multi-controller JAX and Ray.
 
-    python benchmarks/dispatch.py [--quick] [--rounds N] [--json OUT] [--ray-python PYTHON] [--only NAME]
-
-Each contender runs in processes of its own, once per round, in turns, so that what else the
-machine does meets all of them alike. A contender that fails keeps its row, with the error, and the
-exit status is 1. Ray is not among Polypath's dependencies: `pip install --group bench` (pip 25.1 or
-newer), or name the Python of another environment that has `ray[cgraph]`.
+python benchmarks/dispatch.py [--quick] [--rounds N] [--json OUT] [--ray-python PYTHON] [--only NAME]
 """
 
 from __future__ import annotations
 
-import json
-import shlex
-import signal
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-import machine
+import lineup
 import typer
-from lineup import Contender, Effort, lineup
-from rich.console import Console
-from runner import ContenderFailed, adopt_orphans, run
-from table import render
+from comparison import JsonFile, Limit, Only, Quick, RayPython, Rounds, compare
+from lineup import Contender
+
+AWAIT_EVERY: Final = 24
+"""As in `contenders/jax_steps.py`."""
+
+METRICS: Final = {
+    "add_blocked_us": "add\nblocked, µs",
+    "add_per_s": "add\ncalls/s",
+    "psum_blocked_us": "psum\nblocked, µs",
+    "psum_per_s": "psum\ncalls/s",
+}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much one round measures."""
+
+    calls: int
+    """Blocked calls, whose median counts."""
+    burst: int
+    """Unblocked calls, whose rate counts."""
+
+    def arguments(self, *more: str) -> list[str]:
+        return [f"--calls={self.calls}", f"--burst={self.burst}", *more]
+
 
 FULL: Final = Effort(calls=1000, burst=2400)
 QUICK: Final = Effort(calls=200, burst=480)
-NOT_INSTALLED: Final = "not installed: pip install --group bench"
 
 
-@dataclass
-class Row:
-    """One contender and what its rounds brought."""
+def contenders(effort: Effort, ray_python: str) -> list[Contender]:
+    one, host, hosts = "1 device", "8 devices of 1 host", "8 devices of 2 hosts"
+    steps, add = "jax_steps.py", "ray_add.py"
+    on_1, on_8 = effort.arguments("--devices=1"), effort.arguments("--devices=8")
+    compiled = effort.arguments("--compiled")
+    return [
+        Contender("Polypath 1×1", one, lambda: lineup.polypath(steps, on_1, 1, 1)),
+        Contender("JAX in process", one, lambda: lineup.jax(steps, on_1, 1)),
+        Contender("Ray actor call", one, lambda: lineup.ray(add, effort.arguments(), ray_python)),
+        Contender("Ray compiled graph", one, lambda: lineup.ray(add, compiled, ray_python)),
+        Contender("Polypath 1×8", host, lambda: lineup.polypath(steps, on_8, 1, 8)),
+        Contender("JAX in process", host, lambda: lineup.jax(steps, on_8, 8)),
+        Contender("Polypath 2×4", hosts, lambda: lineup.polypath(steps, on_8, 2, 4)),
+        Contender("JAX multi-controller", hosts, lambda: lineup.multi_controller(steps, on_8, 2, 4)),
+    ]
 
-    contender: Contender
-    rounds: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
-    versions: dict[str, str] = field(default_factory=dict[str, str])
-    missing: str = ""
-    error: str = ""
-    said: str = ""
 
-    def measure(self, effort: Effort, limit: float) -> None:
-        try:
-            line = run(self.contender.commands(effort), limit)
-        except (ContenderFailed, OSError) as error:
-            self.error = str(error)
-            self.said = error.said if isinstance(error, ContenderFailed) else ""
-            return
-        if "missing" in line:
-            self.missing = NOT_INSTALLED
-            return
-        self.rounds.append(line["samples"])
-        self.versions = line["versions"]
-
-    def report(self) -> dict[str, Any]:
-        return {
-            "name": self.contender.name,
-            "devices": self.contender.devices,
-            "rounds": self.rounds,
-            "note": self.error or self.missing,
-        }
+def caption(effort: Effort) -> str:
+    """What one has to know to read the table."""
+    return "\n".join(
+        (
+            "add: a jitted int32 scalar + 1. psum: a jitted shard_map that psums one float32 per device. CPU devices.",
+            f"blocked: median of {effort.calls:,} calls, each awaited. calls/s: {effort.burst:,} calls, each on the "
+            "result before, awaited at the end;",
+            f"psum also every {AWAIT_EVERY} calls, for every contender alike: about 32 unawaited deadlock XLA's "
+            "CPU collectives.",
+            "Multi-controller: figures of the first of its processes; its add runs in that process alone.",
+            "Ray: an actor's method that adds two floats, without JAX: a lower bound. Its compiled graph has at most "
+            "10 calls in flight.",
+        )
+    )
 
 
 def main(
     *,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Times that each is run: 5, or 1 if quick.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer calls: a glance, in under 90 s.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write each round there.")] = None,
-    ray_python: Annotated[str, typer.Option(help="A Python that has ray[cgraph].")] = sys.executable,
-    only: Annotated[str, typer.Option(help="Leave out the contenders without this in their name.")] = "",
-    limit: Annotated[float, typer.Option(min=1, help="Seconds that one run of a contender may take.")] = 120,
+    rounds: Rounds = None,
+    quick: Quick = False,
+    json_file: JsonFile = None,
+    ray_python: RayPython = sys.executable,
+    only: Only = "",
+    limit: Limit = 120,
 ) -> None:
     """Compare what one call costs on Polypath with what it costs elsewhere."""
     effort = QUICK if quick else FULL
-    rounds = rounds or (1 if quick else 5)
-    facts = machine.describe()
-    rows = [Row(contender) for contender in lineup(ray_python) if only.lower() in contender.name.lower()]
-    if not rows:
-        raise typer.BadParameter(f"No contender has {only!r} in its name.", param_hint="--only")
-    progress = Console(stderr=True)
-    adopt_orphans()
-    # A SIGTERM takes the contenders down as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for number in range(1, rounds + 1):
-        for row in rows:
-            if not (row.error or row.missing):
-                progress.print(
-                    f"round {number} of {rounds}: {row.contender.name}, {row.contender.devices}", style="dim"
-                )
-                row.measure(effort, limit)
-
-    versions = machine.versions("polypath", "jax", "jaxlib", "grpcio", "pyzmq")
-    for row in rows:
-        versions = row.versions | versions
-    command = shlex.join(sys.orig_argv)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(render([(r.contender, r.rounds, r.error or r.missing) for r in rows], rounds, effort))
-    console.print(f"Command: {command}", highlight=False, soft_wrap=True)
-    for title, group in (("Machine", facts), ("Versions", versions)):
-        text = ", ".join(f"{name} {value}" for name, value in group.items())
-        console.print(f"{title}: {text}", highlight=False, soft_wrap=True)
-    if json_file:
-        report = {"command": command, "machine": facts, "versions": versions, "rounds": [row.report() for row in rows]}
-        json_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    failed = [row for row in rows if row.error]
-    for row in failed:
-        progress.print(f"\n{row.contender.name}, {row.contender.devices}: {row.error}", style="red", markup=False)
-        progress.print(row.said, style="dim", markup=False, highlight=False)
-    raise typer.Exit(bool(failed))
+    compare(
+        "What one call costs",
+        contenders(effort, ray_python),
+        METRICS,
+        caption(effort),
+        rounds=rounds or (1 if quick else 5),
+        only=only,
+        limit=limit,
+        json_file=json_file,
+    )
 
 
 if __name__ == "__main__":
