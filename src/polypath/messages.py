@@ -378,6 +378,12 @@ class MemoryStats(Command, frozen=True):
     device: DeviceId
 
 
+class Holdings(Command, frozen=True):
+    """Answer `Answered` with a msgpack dict of name to int: how much of what the worker holds."""
+
+    request: RequestId
+
+
 # --- Host callbacks ---------------------------------------------------------------------------
 
 
@@ -429,8 +435,8 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Export | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Return | Peers | Snapshot
-    | Shutdown
+    | Fetch | Export | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings
+    | Return | Peers | Snapshot | Shutdown
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
     m.ProgramText(1, 2),
     m.DefaultLayout(1, "float32", (2,), 0, "device"),
     m.MemoryStats(1, 0),
+    m.Holdings(1),
     m.Return(1, m.Results((m.Elements("float32", (2,), b"0" * 8), None))),
     m.Peers((_PEER,)),
     m.Snapshot("/tmp/x", 2.0),

@@ -41,6 +41,8 @@ class SessionStatistics(msgspec.Struct, frozen=True):
     client: str
     arrays: int
     executables: int
+    futures: int
+    """Ends that the client may still ask about."""
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -125,7 +127,8 @@ class Controller:
             for devices in [[device for device in h.devices if device.id < HOST_CPU]]
         )
         sessions = tuple(
-            SessionStatistics(s.id, s.client, len(s.arrays), len(s.executables)) for s in core.sessions.values()
+            SessionStatistics(s.id, s.client, len(s.arrays), len(s.executables), len(s.futures))
+            for s in core.sessions.values()
         )
         return Statistics(
             hosts,

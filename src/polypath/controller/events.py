@@ -291,11 +291,17 @@ class MemoryStats(Request, frozen=True):
     device: DeviceId
 
 
+class Holdings(Request, frozen=True):
+    """What a worker holds. Reply: bytes, a msgpack dict of name to int."""
+
+    host: HostId
+
+
 AnyRequest = (
     Put | MakeErrors | Assemble | Disassemble | FullyReplicatedShard | Remap | Copy | Reshard
     | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | CompileExport
     | Metadata | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture | DefaultLayout
-    | MemoryStats
+    | MemoryStats | Holdings
 )  # fmt: skip
 
 

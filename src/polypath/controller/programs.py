@@ -40,6 +40,7 @@ class Programs:
             events.CheckFuture: self.check_future,
             events.DefaultLayout: self.default_layout,
             events.MemoryStats: self.memory_stats,
+            events.Holdings: self.holdings,
         }
 
     # --- Compiling ----------------------------------------------------------------------------
@@ -150,6 +151,13 @@ class Programs:
         _, hosts = core.place((request.device,))
         core.available(hosts)
         core.ask(request, hosts, lambda n: messages.MemoryStats(n, request.device))
+
+    def holdings(self, request: events.Holdings) -> None:
+        core = self._core
+        if request.host not in core.hosts:
+            refuse(Code.INVALID_ARGUMENT, f"Host {request.host} is not in this cluster; `polypath status` lists them.")
+        core.available((request.host,))
+        core.ask(request, (request.host,), messages.Holdings)
 
     # --- Running ------------------------------------------------------------------------------
 

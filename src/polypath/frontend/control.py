@@ -6,16 +6,18 @@ Owns nothing: it calls what the head gave it. `control_client` is the other end.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from polypath.controller.events import AnyRequest, MemoryStats, Result
+from polypath.controller.events import AnyRequest, Holdings, MemoryStats, Result
 from polypath.frontend.calls import Call, Methods, read_only
 from polypath.frontend.refused import Refused, invalid
-from polypath.types import DeviceId, Failure, SessionId
+from polypath.types import DeviceId, Failure, HostId, SessionId
 
 SERVICE: Final = "polypath.Control"
+
+_R = TypeVar("_R", bound=msgspec.Struct)
 
 Ask = Callable[[Callable[[SessionId, int], AnyRequest]], Awaitable[Result]]
 
@@ -31,6 +33,12 @@ class MemoryStatsRequest(msgspec.Struct, frozen=True):
     """What a device's platform counts of its memory."""
 
     device: DeviceId
+
+
+class HoldingsRequest(msgspec.Struct, frozen=True):
+    """How much of what a worker holds."""
+
+    host: HostId
 
 
 class Control:
@@ -53,6 +61,7 @@ class Control:
             f"/{SERVICE}/Status": self._answer_status,
             f"/{SERVICE}/Shutdown": self._answer_shutdown,
             f"/{SERVICE}/MemoryStats": self._answer_memory_stats,
+            f"/{SERVICE}/Holdings": self._answer_holdings,
         }
 
     async def _answer_status(self, call: Call) -> None:
@@ -60,21 +69,28 @@ class Control:
         await call.write(msgspec.json.encode(self._status()))
 
     async def _answer_memory_stats(self, call: Call) -> None:
-        try:
-            request = msgspec.json.decode(await read_only(call), type=MemoryStatsRequest)
-        except msgspec.DecodeError as error:
-            raise invalid(f"This is no question about memory: {error}.") from error
+        request = await _read(call, MemoryStatsRequest)
+        await self._answer(call, lambda session, op: MemoryStats(session, op, request.device))
+
+    async def _answer_holdings(self, call: Call) -> None:
+        request = await _read(call, HoldingsRequest)
+        await self._answer(call, lambda session, op: Holdings(session, op, request.host))
+
+    async def _answer(self, call: Call, question: Callable[[SessionId, int], AnyRequest]) -> None:
         assert self.ask is not None
-        found = await self.ask(lambda session, op: MemoryStats(session, op, request.device))
+        found = await self.ask(question)
         if isinstance(found, Failure):
             raise Refused(found.code, found.message)
         assert isinstance(found, bytes)
         await call.write(msgspec.json.encode(msgspec.msgpack.decode(found)))
 
     async def _answer_shutdown(self, call: Call) -> None:
-        try:
-            request = msgspec.json.decode(await read_only(call), type=ShutdownRequest)
-        except msgspec.DecodeError as error:
-            raise invalid(f"This is no shutdown request: {error}.") from error
-        self._shutdown(request)
+        self._shutdown(await _read(call, ShutdownRequest))
         await call.write(b"{}")
+
+
+async def _read(call: Call, kind: type[_R]) -> _R:
+    try:
+        return msgspec.json.decode(await read_only(call), type=kind)
+    except msgspec.DecodeError as error:
+        raise invalid(f"This is no {kind.__name__}: {error}.") from error

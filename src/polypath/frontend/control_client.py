@@ -11,7 +11,7 @@ import grpc
 import msgspec
 
 from polypath.errors import NotRunning
-from polypath.frontend.control import SERVICE, MemoryStatsRequest, ShutdownRequest
+from polypath.frontend.control import SERVICE, HoldingsRequest, MemoryStatsRequest, ShutdownRequest
 
 
 def status(address: str, timeout: float = 5.0) -> bytes:
@@ -40,6 +40,16 @@ def memory_stats(address: str, device: int, timeout: float = 60.0) -> dict[str, 
     """
     reply = _call(address, "MemoryStats", msgspec.json.encode(MemoryStatsRequest(device)), timeout)
     return msgspec.json.decode(reply, type=dict[str, int] | None)
+
+
+def holdings(address: str, host: int, timeout: float = 60.0) -> dict[str, int]:
+    """How much of what a worker holds: values, programs, threads, ...
+
+    Raises:
+        NotRunning: no cluster answers there within `timeout` seconds.
+    """
+    reply = _call(address, "Holdings", msgspec.json.encode(HoldingsRequest(host)), timeout)
+    return msgspec.json.decode(reply, type=dict[str, int])
 
 
 def _call(address: str, method: str, data: bytes, timeout: float) -> bytes:

@@ -13,8 +13,10 @@ server says that it holds no reference to it any more, in the responses' `seq_nu
 contexts only as far as their numbers follow each other from 0 without a gap; an id that it did
 not send with a request, or a second time, aborts its process. Three kinds of responses it does
 not count, because its batcher reads them: those to (batched) deletes and destructs, and to the
-check of the future that a delete returned. We hold no contexts, so each response gives back the
-id of its own request, and that of a response that is not counted goes with the next that is.
+check of the future that a delete returned. A response takes its place in the row when the client
+drops it, and that to Init it never drops: with a number of the row it would keep all contexts. We
+hold no contexts, so each response gives back the id of its own request, and that of a response that
+is not counted goes with the next that is.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ Submit = Callable[[AnyRequest | Close], None]
 
 _MALFORMED: Final = "The client sent bytes that are no IFRT request; the session ends: connect with stock jaxlib."
 
+_OUT_OF_THE_ROW: Final = 2**62
+"""A response's number that none before it leads to."""
 _PATIENCE: Final = 0.005
 """Seconds that responses which nobody waits for are gathered: each write wakes threads of the client's."""
 _GATHERED: Final = 256
@@ -167,7 +171,7 @@ class Session:
         self._decode(first, pending, ())
 
     def _is_counted(self, handler: Handler, kind: str, body: Any) -> bool:
-        if handler.batched:
+        if handler.batched or handler.kept:
             return False
         if kind == "check_future_request" and body.future_handle in self._scope.deletions:
             self._scope.deletions.discard(body.future_handle)
@@ -230,6 +234,8 @@ class Session:
             except Refused as refused:
                 response.Clear()
                 self._fail(response, refused.failure)
+        if pending.handler.kept:
+            response.response_metadata.seq_num = _OUT_OF_THE_ROW
         self._enqueue(op, pending.context, response, pending.counted)
 
     def _reject(self, op: int, context: int, refused: Refused) -> None:

@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -34,7 +35,7 @@ _LEFT: Final = Failure(
     "The worker had to be started again, because a host beside it was lost, before it could answer; ask again.",
 )
 
-Question = m.Fetch | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout | m.MemoryStats
+Question = m.Fetch | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout | m.MemoryStats | m.Holdings
 
 
 class Questions:
@@ -66,6 +67,7 @@ class Questions:
             m.ProgramText: self._program_text,
             m.DefaultLayout: self._default_layout,
             m.MemoryStats: self._memory_stats,
+            m.Holdings: self._holdings,
         }
 
     def close(self) -> None:
@@ -199,6 +201,12 @@ class Questions:
 
     def _memory_stats(self, question: m.MemoryStats) -> None:
         self._now(question, lambda: m.Inline(msgspec.msgpack.encode(self._executor.memory_stats(question.device))))
+
+    def _holdings(self, question: m.Holdings) -> None:
+        with self._lock:
+            held = {"values": len(self._store), "programs": len(self._programs), "questions": len(self._open)}
+        held |= {"threads": threading.active_count(), "files": len(list(Path("/proc/self/fd").iterdir()))}
+        self._now(question, lambda: m.Inline(msgspec.msgpack.encode(held)))
 
 
 def pieces(value: Value) -> list[Shard | Pending]:

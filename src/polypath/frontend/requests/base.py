@@ -59,6 +59,8 @@ class Handler(NamedTuple):
     """`encode` takes a `Failure` too; otherwise it goes into the response's metadata."""
     batched: bool = False
     """The client sends it from its batcher, which does not count the response."""
+    kept: bool = False
+    """The client keeps the response as long as itself: its number is out of the row."""
 
     def made(self, body: Any) -> tuple[Handle, ...]:
         """The handles that a request makes, as far as they are any."""

@@ -132,7 +132,7 @@ def _check_future(scope: Scope, op: int, body: pb.CheckFutureRequest) -> CheckFu
 
 
 HANDLERS: Final = {
-    "init_request": Handler(_init, _init_response),
+    "init_request": Handler(_init, _init_response, kept=True),
     "get_default_device_assignment_request": Handler(_device_assignment, _device_assignment_response),
     "get_default_layout_request": Handler(_default_layout, _default_layout_response, tells_failure=True),
     "check_future_request": Handler(_check_future, empty("check_future_response")),
