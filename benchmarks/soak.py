@@ -3,7 +3,7 @@
     python benchmarks/soak.py [--quick] [--dispatches N] [--transfers N] [--hosts N] [--server grpcio]
 
 A first part counts for nothing: pools fill and caches warm up in it. What is said of memory is
-proportional set size (PSS).
+anonymous memory, as what processes share with others changes with those.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def main(
             look.now(time.perf_counter() - start)
         caption = (
             f"{dispatches:,} dispatches, a fifth of them over all {hosts * devices_per_host} devices, and "
-            f"{transfers:,} transfers of up to 1 MiB,\nafter {WARM_UP:.0%} as many that do not count. PSS in MiB. "
-            "growth: last against first; line: by the straight line through all samples."
+            f"{transfers:,} transfers of up to 1 MiB,\nafter {WARM_UP:.0%} as many that do not count. MiB of "
+            "anonymous memory. growth: last against first; line: by the straight line through all samples."
         )
         conclude(Group(look.table(), Text(caption, style="dim")), facts, machine.versions("polypath", "jax", "jaxlib"))
         raise typer.Exit(look.leaks())
@@ -123,7 +123,7 @@ class Look:
         gc.collect()
         self._at.append(at)
         for name, pid in self._processes.items():
-            self._memory[name].append(pss(pid))
+            self._memory[name].append(memory(pid))
         status = self._cluster.status()
         of = status.controller
         counts = {
@@ -160,9 +160,9 @@ class Look:
         return any(growth(values) > ALLOWED for values in self._memory.values())
 
 
-def pss(pid: int) -> float:
-    """Proportional set size, MiB."""
-    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+def memory(pid: int) -> float:
+    """What is its own, MiB: what it shares with others changes with them."""
+    found = re.search(r"^Anonymous:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) / KIB
 

@@ -114,6 +114,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = None
         self._connections.discard(self)
         self._out.clear()
+        self._buffer = memoryview(b"")  # We are in a cycle, which is collected much later.
         for stream in tuple(self._streams):
             self._drop(stream)
 
