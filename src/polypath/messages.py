@@ -435,8 +435,8 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Export | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings
-    | Return | Peers | Snapshot | Shutdown
+    | Fetch | Export | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings | Return | Peers
+    | Snapshot | Shutdown
 )  # fmt: skip
 
 

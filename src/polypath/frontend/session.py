@@ -29,11 +29,11 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from polypath.controller.events import AnyRequest, Close, MakeErrors, Result
+from polypath.controller.events import AnyRequest, Close, Destruct, Handle, MakeErrors, Result
 from polypath.frontend.calls import Wait
 from polypath.frontend.host_buffers import HostBuffers, discard
 from polypath.frontend.refused import Refused, invalid
-from polypath.frontend.requests import HANDLERS, Answer, Handler, Scope, status
+from polypath.frontend.requests import HANDLERS, Answer, Handler, Scope, known_handles, status
 from polypath.frontend.shardings import Shardings
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
@@ -83,7 +83,7 @@ class Session:
         self._responses: deque[bytes] = deque()
         self._acknowledgements: list[tuple[int, _Pending, Result]] = []
         """Results that the client does not wait for; made into responses when they are sent."""
-        self._freed: list[tuple[int, _Pending]] = []
+        self._freed: list[int] = []
         """Requests to free arrays: what came with them goes first, and one event does for all."""
         self._awake = asyncio.Event()
         self._wake: Callable[[], None] = self._awake.set
@@ -132,7 +132,8 @@ class Session:
         if kind == "destruct_array_request":
             if not self._freed:
                 asyncio.get_running_loop().call_soon(self._free)
-            self._freed.append((op, _Pending(handler, body, context, counted=False, waited=False)))
+            self._freed.append(op)
+            self._pending[op] = _Pending(handler, body, context, counted=False, waited=False)
             return None
         waited = not (handler.batched or (handler.makes and getattr(body, handler.makes)))
         pending = _Pending(handler, body, context, self._is_counted(handler, kind, body), waited)
@@ -161,14 +162,23 @@ class Session:
             self._submit(action)
 
     def _free(self) -> None:
-        (first, pending), *others = self._freed
-        self._freed.clear()
-        if self._closed:
-            return
-        for op, other in others:
-            pending.body.MergeFrom(other.body)
-            self._respond(op, other, None)
-        self._decode(first, pending, ())
+        ops, self._freed = self._freed, []
+        good: list[tuple[int, _Pending]] = []
+        arrays: list[Handle] = []
+        for op in ops if not self._closed else ():
+            pending = self._pending.pop(op)
+            try:
+                arrays += known_handles(pending.body.array_handle)
+            except Refused as refused:
+                self._respond(op, pending, refused.failure)
+            else:
+                good.append((op, pending))
+        for op, pending in good[1:]:
+            self._respond(op, pending, None)
+        if good:
+            op, pending = good[0]
+            self._pending[op] = pending
+            self._submit(Destruct(session=self.id, op=op, arrays=tuple(arrays)))
 
     def _is_counted(self, handler: Handler, kind: str, body: Any) -> bool:
         if handler.batched or handler.kept:
@@ -286,6 +296,7 @@ class Session:
     def finish(self) -> None:
         """No request will come: write what is answered, then end."""
         self._finished = True
+        self._free()
         self._acknowledge()
 
     def close(self, reason: str = "") -> None:
