@@ -1,0 +1,76 @@
+"""What SPMD steps of real compute lose to one controller: Polypath beside multi-controller JAX on as many processes.
+
+python benchmarks/spmd.py [--quick] [--rounds N] [--json OUT] [--only NAME]
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import lineup
+import typer
+from comparison import JsonFile, Limit, Only, Quick, Rounds, compare
+from lineup import Contender
+
+LENGTHS: Final = {"step_0.1": 0.1, "step_1": 1.0, "step_2.3": 2.3, "step_10": 10.0, "step_35": 35.0}
+"""Milliseconds that a device of its own would compute for, by the sample's name."""
+
+METRICS: Final = {name: f"{length:g} ms,\nsteps/s" for name, length in LENGTHS.items()} | {
+    "tokens": "language model,\ntokens/s"
+}
+HOSTS: Final = (2, 4)
+
+CAPTION: Final = "\n".join(
+    (
+        "A step is a jitted shard_map: on each device a loop of 64×64 matrix products, as long as the heading says on "
+        "a core of its own,",
+        "then a psum. Steps per second of a chain, each on the result before; every 24th is awaited, for "
+        "all alike (about 32",
+        "unawaited deadlock XLA's CPU collectives). One CPU device for each process. language model: the training step "
+        "of examples/train_lm.py,",
+        "which wants eight devices. Multi-controller: figures of the first of its processes.",
+    )
+)
+
+
+def contenders(quick: bool) -> list[Contender]:
+    seconds = f"--seconds={0.5 if quick else 2.0}"
+    steps = [seconds, *(f"--step={name}={ms}" for name, ms in LENGTHS.items())]
+    return [
+        *(each for hosts in HOSTS for each in _on(hosts, 1, steps)),
+        *(each for hosts in HOSTS for each in _on(hosts, 8 // hosts, [seconds, "--language-model"])),
+    ]
+
+
+def _on(hosts: int, devices: int, arguments: list[str]) -> list[Contender]:
+    group, script = f"processes × devices: {hosts} × {devices}", "jax_spmd.py"
+    arguments = [*arguments, f"--devices={hosts * devices}"]
+    return [
+        Contender("Polypath", group, lambda: lineup.polypath(script, arguments, hosts, devices)),
+        Contender("JAX multi-controller", group, lambda: lineup.multi_controller(script, arguments, hosts, devices)),
+    ]
+
+
+def main(
+    *,
+    rounds: Rounds = None,
+    quick: Quick = False,
+    json_file: JsonFile = None,
+    only: Only = "",
+    limit: Limit = 240,
+) -> None:
+    """Compare SPMD steps of one controller with those of many."""
+    compare(
+        "What SPMD steps lose to one controller",
+        contenders(quick),
+        METRICS,
+        CAPTION,
+        rounds=rounds or (1 if quick else 5),
+        only=only,
+        limit=limit,
+        json_file=json_file,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
