@@ -33,9 +33,12 @@ from polypath.controller.events import AnyEvent
 from polypath.errors import ClusterError, PolypathError
 from polypath.launch import runtime_dir
 from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
-from polypath.launch.config import HeadConfig, HeadReply
+from polypath.launch.config import SIMULATED, HeadConfig, HeadReply
 from polypath.launch.local import LocalLauncher
+from polypath.launch.simulated import SimulatedLauncher
+from polypath.relays import Relays
 from polypath.transport import HeadChannel
+from polypath.transport.tree import Tree
 from polypath.types import HostId
 from polypath.worker.config import WorkerConfig
 
@@ -65,8 +68,15 @@ class Head:
         self._failed = False
         self._up = asyncio.Event()
         self._over = asyncio.Event()
-        self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle)
-        self._launcher: Launcher = LocalLauncher(self._exited, log_dir=Path(config.log_dir), platform=config.platform)
+        self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle, self._told_of_end)
+        simulated = config.platform == SIMULATED
+        self._launcher: Launcher = (
+            SimulatedLauncher(self._exited, self._relay_ended, log_dir=Path(config.log_dir))
+            if simulated
+            else LocalLauncher(self._exited, self._relay_ended, log_dir=Path(config.log_dir), platform=config.platform)
+        )
+        tree = Tree(config.hosts, config.fanout, always=simulated)
+        self._relays = Relays(tree, self._channel, self._launcher, f"ipc://{config.runtime_dir}/r", self._cut_off)
         self._frontend: Frontend | None = None
         self._effects: dict[type, Callable[[Any], object]] = {
             events.Send: self._send,
@@ -176,18 +186,21 @@ class Head:
         """Start an island's workers as one group, with the service through which they form it."""
         config = self._config
         address = f"127.0.0.1:{_free_port()}"
-        stride = config.devices_per_host or (1 if config.platform == "cpu" else _UNKNOWN_DEVICES)
+        stride = config.devices_per_host or (1 if config.platform in ("cpu", SIMULATED) else _UNKNOWN_DEVICES)
+        platform = "null" if config.platform == SIMULATED else config.platform or ""
         specs: list[WorkerSpec] = []
+        await self._relays.start_for(effect.hosts)
         for node, host in enumerate(effect.hosts):
             incarnation = self._incarnations[host] = self._incarnations.get(host, 0) + 1
-            link = self._channel.link(host, incarnation, f"ipc://{config.runtime_dir}/w{host}.{incarnation}")
+            listen = f"ipc://{config.runtime_dir}/w{host}.{incarnation}"
+            link = self._channel.link(host, incarnation, listen, self._relays.of(host))
             worker = WorkerConfig(
                 host=host,
                 island=effect.island,
                 node=node,
                 nodes=len(effect.hosts),
                 first_device=host * stride,
-                platform=config.platform or "",
+                platform=platform,
                 devices=config.devices_per_host or 0,
                 group_address=address,
                 cache_dir=config.cache_dir,
@@ -196,7 +209,9 @@ class Head:
                 control=msgspec.Raw(msgspec.json.encode(link)),
             )
             specs.append(WorkerSpec(host, msgspec.json.encode(worker)))
-        rendezvous = msgspec.json.encode({"address": address, "nodes": len(specs)}) if len(specs) > 1 else None
+        grouped = len(specs) > 1 and platform != "null"
+        rendezvous = msgspec.json.encode({"address": address, "nodes": len(specs)}) if grouped else None
+        await self._channel.settled()
         try:
             pids = await self._launcher.start(effect.island, specs, rendezvous)
         except ClusterError as error:
@@ -213,6 +228,17 @@ class Head:
         self._channel.drop(exit_.host)
         _remove_sockets(self._config.runtime_dir, exit_.host)
         self.handle(events.WorkerLost(exit_.host, exit_.cause))
+
+    def _told_of_end(self, host: HostId, words: bytes) -> None:
+        self._launcher.told_of_end(host, words)
+
+    def _relay_ended(self, relay: int, cause: str) -> None:
+        self._first_cause = self._first_cause or f"a relay {cause}"
+        self._relays.ended(relay, cause)
+
+    def _cut_off(self, host: HostId) -> None:
+        """A host below a lost relay is of no use: its end is told of as any other's."""
+        self._tasks.start(self._launcher.kill(host))
 
     def _view(self) -> ClusterView:
         from polypath.frontend import ClusterView

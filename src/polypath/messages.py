@@ -5,7 +5,7 @@ it gets in that order. Every command is replayable: self-contained, deterministi
 what it reads and what it makes by id. One encoding serves all workers that take part: a
 worker does the share of its own devices.
 
-Reports come back from one worker each.
+Reports come back from one worker each, or from several that answer a question alike.
 """
 
 from __future__ import annotations
@@ -402,6 +402,7 @@ class Peer(Struct, frozen=True):
 
     host: HostId
     address: str
+    """Empty while it is away: what is for it waits at its sender."""
     key: bytes
     """Its public CURVE key."""
     devices: tuple[DeviceId, ...] = ()
@@ -409,10 +410,7 @@ class Peer(Struct, frozen=True):
 
 
 class Peers(Command, frozen=True):
-    """The workers that may send shards to each other, whenever that changes.
-
-    What is for a host that is not among them waits at its sender until it is.
-    """
+    """Where these take shards from now on: told to those that are about to send them some, and at changes."""
 
     peers: tuple[Peer, ...]
 
@@ -457,17 +455,17 @@ class Joined(Report, frozen=True):
 
 
 class Compiled(Report, frozen=True):
-    host: HostId
+    hosts: tuple[HostId, ...]
+    """Who reports it: a worker for itself, or a relay for several that say the same."""
     executable: ExecutableId
     result: ProgramInfo | Failure
-    seconds: float
-    """Time it took; near zero from the cache."""
     compiled: bool = False
     """Whether a compiler ran for it; False also for what none sees."""
 
 
 class Ready(Report, frozen=True):
-    host: HostId
+    hosts: tuple[HostId, ...]
+    """As in `Compiled`."""
     request: RequestId
     failure: Failure | None
 

@@ -52,9 +52,9 @@ COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
 )
 REPORTS: Final[tuple[m.AnyReport, ...]] = (
     m.Joined(0, 99, Platform("cpu", "1", "2", {"x": 1.5}), (_DEVICE,), _PEER, (1,), (2,)),
-    m.Compiled(0, 1, _INFO, 0.5),
-    m.Compiled(0, 1, _FAILURE, 0.5),
-    m.Ready(0, 1, None),
+    m.Compiled((0,), 1, _INFO),
+    m.Compiled((0,), 1, _FAILURE),
+    m.Ready((0,), 1, None),
     m.Fetched(0, 1, m.Inline(b"bytes")),
     m.Fetched(0, 1, m.Shared("/dev/shm/x", 4)),
     m.Answered(0, 1, _FAILURE),
@@ -99,6 +99,15 @@ def _frames(choices: Choices) -> None:
         assert frames.pack_sequence(frames.unpack_sequence(data)) == data
     with contextlib.suppress(ProtocolError):
         assert frames.pack_sender(*frames.unpack_sender(data)) == data
+    with contextlib.suppress(ProtocolError):
+        assert frames.pack_hosts(frames.unpack_hosts(data)) == data
+    with contextlib.suppress(ProtocolError):
+        assert frames.Down.unpack(data).pack() == data
+    with contextlib.suppress(ProtocolError):
+        assert frames.pack_from(*frames.unpack_from(data)) == data
+    with contextlib.suppress(ProtocolError):
+        question, hosts, body = frames.unpack_answer(data)
+        assert frames.pack_answer(question, frames.pack_hosts(hosts), body) == data
 
 
 def _sharding(choices: Choices) -> None:

@@ -18,7 +18,16 @@ DevicesPerHost = Annotated[
     int | None, typer.Option(help="Devices of each host: virtual ones on CPU (default 1), else all there are.")
 ]
 Islands = Annotated[int, typer.Option(help="Equal groups of hosts; a program runs within one.")]
-Platform = Annotated[str | None, typer.Option(help="cpu, cuda, rocm or tpu; what jaxlib finds if not given.")]
+Platform = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, rocm, tpu, or simulated (runs nothing); what jaxlib finds if not given."),
+]
+Fanout = Annotated[
+    int | None,
+    typer.Option(
+        help="Hosts below one process (64): more get relays. Of simulated hosts, those that share a process (1250)."
+    ),
+]
 
 
 def debugging() -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polypath.cli.context import DevicesPerHost, Hosts, Islands, Platform
+from polypath.cli.context import DevicesPerHost, Fanout, Hosts, Islands, Platform
 from polypath.cli.up import STOP_SIGNALS, interruptible, starting
 from polypath.client.environment import client_environment
 from polypath.errors import ClusterError
@@ -27,6 +27,7 @@ def run(
     devices_per_host: DevicesPerHost = None,
     platform: Platform = None,
     islands: Islands = 1,
+    fanout: Fanout = None,
     name: Annotated[str | None, typer.Option(help="The cluster's name; made up if not given.")] = None,
     module: Annotated[bool, typer.Option("-m", help="SCRIPT is a module's name, as in python -m.")] = False,
 ) -> None:
@@ -36,7 +37,7 @@ def run(
         raise ClusterError(f"There is no script {script}: give the path of one, or a module's name after -m.")
     python = [sys.executable, *(["-m"] if module else []), script, *arguments]
     name = name or f"run-{os.getpid()}-{secrets.token_hex(2)}"
-    with interruptible(), starting(hosts, devices_per_host, platform, islands, name, tied=True) as head:
+    with interruptible(), starting(hosts, devices_per_host, platform, islands, name, fanout=fanout, tied=True) as head:
         environment = os.environ | client_environment(head.reply.address or head.config.address)
         status = _run(python, environment)
     raise typer.Exit(128 - status if status < 0 else status)

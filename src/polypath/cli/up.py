@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from polypath.cli.context import DevicesPerHost, Hosts, Islands, Json, Name, Platform, debugging, print_json
+from polypath.cli.context import DevicesPerHost, Fanout, Hosts, Islands, Json, Name, Platform, debugging, print_json
 from polypath.errors import ClusterError, NotRunning
 from polypath.launch import runtime_dir
 from polypath.launch.config import HeadReply
@@ -27,6 +27,7 @@ def up(
     devices_per_host: DevicesPerHost = None,
     platform: Platform = None,
     islands: Islands = 1,
+    fanout: Fanout = None,
     name: Annotated[str, typer.Option(help="The cluster's name.")] = runtime_dir.DEFAULT_NAME,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when the cluster is up; `polypath down` ends it.")
@@ -34,7 +35,10 @@ def up(
     json: Json = False,
 ) -> None:
     """Start a cluster on this machine."""
-    with interruptible(), starting(hosts, devices_per_host, platform, islands, name, tied=not detach) as head:
+    with (
+        interruptible(),
+        starting(hosts, devices_per_host, platform, islands, name, fanout=fanout, tied=not detach) as head,
+    ):
         reply = head.reply
         address = reply.address or head.config.address
         if json:
@@ -52,7 +56,14 @@ def up(
 
 @contextlib.contextmanager
 def starting(
-    hosts: int, devices_per_host: int | None, platform: str | None, islands: int, name: str, *, tied: bool
+    hosts: int,
+    devices_per_host: int | None,
+    platform: str | None,
+    islands: int,
+    name: str,
+    *,
+    fanout: int | None,
+    tied: bool,
 ) -> Generator[HeadProcess]:
     """A cluster that is up, taken down at the end unless it was detached."""
     head = HeadProcess.start(
@@ -61,6 +72,7 @@ def starting(
         devices_per_host=devices_per_host,
         islands=islands,
         platform=platform,
+        fanout=fanout,
         tied=tied,
         debug=debugging(),
     )

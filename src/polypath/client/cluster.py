@@ -106,6 +106,7 @@ def start(
     islands: int = 1,
     name: str | None = None,
     *,
+    fanout: int | None = None,
     debug: bool = False,
 ) -> Cluster:
     """Start a cluster on this machine and make JAX in this process use it.
@@ -116,9 +117,12 @@ def start(
     Args:
         hosts: worker processes.
         devices_per_host: virtual devices of each on CPU (default 1); on others, as many as there are.
-        platform: `cpu`, `cuda`, `rocm` or `tpu`; what jaxlib finds if not given.
+        platform: `cpu`, `cuda`, `rocm` or `tpu`; what jaxlib finds if not given. `simulated` has any number of
+            hosts in a few processes: programs are compiled by nobody, run by nothing, and give zeros.
         islands: equal groups of hosts; a program runs within one.
         name: what `polypath status --name` calls it; made up if not given.
+        fanout: hosts, or relays, that one process has below it at most (64); more hosts get relays between
+            them and the head. Of simulated hosts, those that share a process (1,250).
         debug: let the cluster's logs tell more.
 
     Raises:
@@ -134,6 +138,7 @@ def start(
         devices_per_host=devices_per_host,
         islands=islands,
         platform=platform,
+        fanout=fanout,
         tied=True,
         debug=debug,
     )

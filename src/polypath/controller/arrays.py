@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from polypath.controller import events
-from polypath.controller.core import Core, Refused, refuse
+from polypath.controller.core import Core, Refused, by_hosts, refuse
 from polypath.controller.partition import intersection, shard_boxes, shard_shapes
 from polypath.controller.state import Future, Session, Value
 from polypath.errors import ProtocolError
@@ -22,7 +22,6 @@ from polypath.messages import (
     HostBuffer,
     Piece,
     Put,
-    Rebind,
     Reshard,
     Shards,
     Shared,
@@ -69,14 +68,13 @@ class Arrays:
             core.effects.append(events.Discard(tuple(data for data in buffers if isinstance(data, Shared))))
             raise
         for array, value in zip(request.arrays, values, strict=True):
-            sources = [self._share(buffer) for buffer in array.buffers]
-            for host in value.hosts:
-                buffers = tuple(buffer for source in sources if (buffer := source.get(host)) is not None)
-                spec = value.spec
-                core.send(
-                    (host,),
-                    Put(value.id, spec.dtype, spec.shape, spec.sharding.memory_kind, array.layout, buffers),
-                )
+            parts: dict[HostId, list[HostBuffer]] = {}
+            for buffer in array.buffers:
+                for host, part in self._share(buffer).items():
+                    parts.setdefault(host, []).append(part)
+            spec, kind = value.spec, value.spec.sharding.memory_kind
+            for host, buffers in parts.items():
+                core.send((host,), Put(value.id, spec.dtype, spec.shape, kind, array.layout, tuple(buffers)))
         core.reply(request, None)
 
     def _new_filled(self, session: Session, array: events.HostArray) -> Value:
@@ -126,7 +124,7 @@ class Arrays:
             )
         value = core.new_value(session, request.result, request.spec)
         shards = tuple((part.id, device) for part, device in zip(parts, devices, strict=True))
-        core.send(value.hosts, Rebind((Shards(value.id, shards),)))
+        core.rebind((Shards(value.id, shards),))
         core.reply(request, None)
 
     def disassemble(self, request: events.Disassemble) -> None:
@@ -143,7 +141,7 @@ class Arrays:
         for handle, device, shape in zip(request.results, devices, shapes, strict=True):
             value = core.new_value(session, handle, _on_one_device(array.spec, device, shape))
             outs.append(Shards(value.id, ((array.id, device),)))
-        core.send(array.hosts, Rebind(tuple(outs)))
+        core.rebind(outs)
         core.reply(request, None)
 
     def fully_replicated_shard(self, request: events.FullyReplicatedShard) -> None:
@@ -151,7 +149,7 @@ class Arrays:
         array = core.array(session, request.array)
         device = array.spec.sharding.devices[0]
         value = core.new_value(session, request.result, _on_one_device(array.spec, device, array.spec.shape))
-        core.send(value.hosts, Rebind((Shards(value.id, ((array.id, device),)),)))
+        core.rebind((Shards(value.id, ((array.id, device),)),))
         core.reply(request, None)
 
     def remap(self, request: events.Remap) -> None:
@@ -174,7 +172,7 @@ class Arrays:
                 refuse(Code.INVALID_ARGUMENT, "A remap plan leaves out a shard or moves one to another device.")
             value = core.new_value(session, handle, spec)
             outs.append(Shards(value.id, tuple(s for s in sources if s is not None)))
-        core.send(_union(core.values[out.out].hosts for out in outs), Rebind(tuple(outs)))
+        core.rebind(outs)
         if request.donate:
             core.delete(arrays)
         core.reply(request, None)
@@ -198,9 +196,10 @@ class Arrays:
             value = core.new_value(session, handle, ArraySpec(array.spec.dtype, array.spec.shape, sharding))
             core.available(value.hosts)
             if devices == old.devices and kind == old.memory_kind and not request.always:
-                core.send(value.hosts, Rebind((Shards(value.id, tuple((array.id, d) for d in devices)),)))
+                core.rebind((Shards(value.id, tuple((array.id, d) for d in devices)),))
             else:
                 pairs = tuple(zip(old.devices, devices, strict=True))
+                core.introduce(pairs)
                 command = Copy(array.id, value.id, pairs, kind, request.donate)
                 core.send(_union((array.hosts, value.hosts)), command)
             if request.donate:
@@ -234,6 +233,7 @@ class Arrays:
             made.append(value)
             core.available(value.hosts)
             pieces = self._targets(array, value)
+            core.introduce((piece.source, target.device) for target in pieces for piece in target.pieces)
             command = Reshard(array.id, value.id, array.spec.dtype, pieces, target.memory_kind, donate)
             core.send(_union((array.hosts, value.hosts)), command)
             if donate:
@@ -307,7 +307,7 @@ class Arrays:
             if value.failure is not None:
                 core.reply(request, value.failure)
                 return
-        hosts = {host for value in values for host in value.hosts}
+        hosts = _union(value.hosts for value in values)
         if hosts:
             # Each worker looks at those of the values that it has a part of.
             core.ask(request, hosts, lambda number: Await(number, tuple([value.id for value in values])))
@@ -319,16 +319,16 @@ class Arrays:
     def delete(self, request: events.Delete) -> None:
         core, session = self._core, self._core.session(request)
         future = Future()
-        groups: dict[tuple[HostId, ...], list[ValueId]] = {}
+        ended: list[Value] = []
         for handle in request.arrays:
             value = session.arrays.get(handle)
             if value is None:
                 refuse(Code.NOT_FOUND, f"Array handle {handle} is unknown in this session, or was freed.")
             if value.failure is None and not value.deleted and value.hosts:
-                groups.setdefault(value.hosts, []).append(value.id)
+                ended.append(value)
             value.deleted = True
-        for hosts, ids in groups.items():
-            core.send(hosts, Delete(tuple(ids)))
+        for hosts, ids in by_hosts(ended):
+            core.send(hosts, Delete(ids))
         handle = core.server_handle(session)
         session.futures[handle] = future
         core.reply(request, handle)
@@ -373,5 +373,9 @@ def _indices(intervals: Iterable[events.Interval], spec: ArraySpec) -> list[int]
     return [index for places in ranges for index in places]
 
 
-def _union(hosts: Iterable[Iterable[HostId]]) -> tuple[HostId, ...]:
-    return tuple(sorted({host for group in hosts for host in group}))
+def _union(hosts: Iterable[tuple[HostId, ...]]) -> tuple[HostId, ...]:
+    """All hosts of some groups; most often there is but one, however often it is named."""
+    groups = {id(group): group for group in hosts if group}
+    if len(groups) == 1:
+        return next(iter(groups.values()))
+    return tuple(sorted({host for group in groups.values() for host in group}))

@@ -111,12 +111,12 @@ class Controller:
     @property
     def complete(self) -> bool:
         """Whether every worker is up."""
-        return all(host.state is HostState.UP for host in self._core.hosts.values())
+        return self._core.all_up
 
     @property
     def given_up(self) -> bool:
         """Whether a worker was lost so often that it is not started any more."""
-        return any(host.state is HostState.DOWN for host in self._core.hosts.values())
+        return self._core.given_up
 
     def statistics(self) -> Statistics:
         core = self._core

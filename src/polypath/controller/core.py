@@ -29,7 +29,7 @@ from polypath.controller.state import (
     Unloading,
     Value,
 )
-from polypath.messages import Command, Forget, Peer, Put, Shared, Unload
+from polypath.messages import Command, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload
 from polypath.types import (
     SERVER_HANDLES,
     ArraySpec,
@@ -74,8 +74,10 @@ class Core:
         }
         self.devices: dict[DeviceId, Device] = {}
         self.platform: Platform | None = None
-        self.peers: tuple[Peer, ...] = ()
-        """The workers that were told last that they may send shards to each other."""
+        self.up = 0
+        """How many hosts are up."""
+        self.given_up = False
+        """Whether one is down for good."""
         self.sessions: dict[SessionId, Session] = {}
         self.values: dict[ValueId, Value] = {}
         self.executables: dict[ExecutableId, Executable] = {}
@@ -94,11 +96,19 @@ class Core:
         self.executions = 0
         self.compiled = self.found_compiled = 0
         self._device_lists: dict[tuple[DeviceId, ...], tuple[tuple[DeviceId, ...], tuple[HostId, ...]]] = {}
+        self._host_lists: dict[tuple[HostId, ...], tuple[HostId, ...]] = {}
+        self._places: dict[int, tuple[tuple[DeviceId, ...], tuple[HostId, ...]]] = {}
+        """The same as `_device_lists` by what the one tuple is, as hashing thousands of ids takes its time."""
 
     # --- Towards workers ----------------------------------------------------------------------
 
-    def send(self, hosts: Iterable[HostId], command: Command) -> None:
+    def send(self, hosts: tuple[HostId, ...], command: Command) -> None:
         """Append to the log for `hosts`; a host that is on its way up gets it once it is there."""
+        if self.all_up:
+            if hosts:
+                self.sequence += 1
+                self.effects.append(Send(hosts, self.sequence, command))
+            return
         ready: list[HostId] = []
         for host_id in hosts:
             host = self.hosts[host_id]
@@ -110,6 +120,11 @@ class Core:
             self.sequence += 1
             self.effects.append(Send(tuple(ready), self.sequence, command))
 
+    @property
+    def all_up(self) -> bool:
+        """Whether every host is: then nobody has to look at each."""
+        return self.up == len(self.hosts)
+
     def drop_held(self, host: Host) -> None:
         """Forget the commands that a host would have got, and the files that they would have read."""
         buffers = [buffer.data for command in host.held if isinstance(command, Put) for buffer in command.buffers]
@@ -120,15 +135,57 @@ class Core:
     def ask(
         self,
         request: Request,
-        hosts: Iterable[HostId],
+        hosts: tuple[HostId, ...],
         question: Callable[[RequestId], Command],
         fallback: bytes | None = None,
     ) -> None:
         """Send `question(number)`; the last answer, or the first failure, is the reply."""
         number = next(self.ids)
-        waiting = set(hosts)
-        self.pending[number] = Pending(request.session, request.op, waiting, fallback)
-        self.send(sorted(waiting), question(number))
+        self.pending[number] = Pending(request.session, request.op, set(hosts), fallback)
+        self.send(hosts, question(number))
+
+    def rebind(self, outs: Iterable[Shards]) -> None:
+        """Have new values stand for old shards; each host hears of its own."""
+        by_host: dict[HostId, list[Shards]] = {}
+        for out in outs:
+            mine: dict[HostId, list[tuple[ValueId, DeviceId]]] = {}
+            for shard in out.shards:
+                mine.setdefault(self.devices[shard[1]].host, []).append(shard)
+            for host, shards in mine.items():
+                by_host.setdefault(host, []).append(Shards(out.out, tuple(shards)))
+        for host, rebound in by_host.items():
+            self.send((host,), Rebind(tuple(rebound)))
+
+    # --- Between workers ----------------------------------------------------------------------
+
+    def introduce(self, moves: Iterable[tuple[DeviceId, DeviceId]]) -> None:
+        """Tell the hosts of the first devices where those of the second take shards, if they do not know."""
+        new: dict[HostId, set[HostId]] = {}
+        for source, target in moves:
+            sender, taker = self.devices[source].host, self.devices[target].host
+            if taker != sender and taker not in self.hosts[sender].told:
+                new.setdefault(sender, set()).add(taker)
+        for sender, takers in new.items():
+            self.hosts[sender].told |= takers
+            for taker in takers:
+                self.hosts[taker].known_to.add(sender)
+            self._tell(sender, takers)
+
+    def tell_peers(self, host: Host) -> None:
+        """A host came or went: those that send to it hear of it, and it hears of those that it sends to."""
+        for sender in sorted(host.known_to):
+            self._tell(sender, (host.id,))
+        self._tell(host.id, host.told)
+
+    def _tell(self, sender: HostId, takers: Iterable[HostId]) -> None:
+        """Nothing to a host that is not up: it hears of all when it is."""
+        if takers and self.hosts[sender].state is HostState.UP:
+            self.send((sender,), Peers(tuple(self._peer(self.hosts[taker]) for taker in sorted(takers))))
+
+    def _peer(self, host: Host) -> Peer:
+        if host.state is HostState.UP and host.peer is not None:
+            return host.peer
+        return Peer(host.id, "", b"", tuple(device.id for device in host.devices))
 
     # --- Towards clients ----------------------------------------------------------------------
 
@@ -143,6 +200,9 @@ class Core:
 
     def place(self, devices: tuple[DeviceId, ...]) -> tuple[tuple[DeviceId, ...], tuple[HostId, ...]]:
         """The one tuple that stands for this device list (so that `is` compares), and its hosts."""
+        known = self._places.get(id(devices))
+        if known is not None and known[0] is devices:
+            return known
         known = self._device_lists.get(devices)
         if known is None:
             for device in devices:
@@ -153,7 +213,8 @@ class Core:
                         f"{min(self.devices, default=0)} to {max(self.devices, default=0)}; use jax.devices().",
                     )
             hosts = tuple(sorted({self.devices[device].host for device in devices}))
-            known = self._device_lists[devices] = (devices, hosts)
+            known = self._device_lists[devices] = (devices, self._host_lists.setdefault(hosts, hosts))
+            self._places[id(devices)] = known
         return known
 
     def intern(self, info: ProgramInfo) -> ProgramInfo:
@@ -170,6 +231,8 @@ class Core:
 
     def available(self, hosts: Iterable[HostId]) -> None:
         """Refuse if one of `hosts` was given up."""
+        if self.all_up:
+            return
         for host_id in hosts:
             host = self.hosts[host_id]
             if host.state is HostState.DOWN:
@@ -228,12 +291,9 @@ class Core:
 
     def forget(self, values: Iterable[Value]) -> None:
         """Drop values here and on their workers, one command per set of hosts."""
-        groups: dict[tuple[HostId, ...], list[ValueId]] = {}
-        for value in values:
-            if self.values.pop(value.id, None) is not None and value.hosts:
-                groups.setdefault(value.hosts, []).append(value.id)
-        for hosts, ids in groups.items():
-            self.send(hosts, Forget(tuple(ids)))
+        dropped = [value for value in values if self.values.pop(value.id, None) is not None]
+        for hosts, ids in by_hosts(dropped):
+            self.send(hosts, Forget(ids))
 
     def fail(self, values: Iterable[Value], failure: Failure, without: HostId | None = None) -> None:
         """Turn values into a failure and free what is left of them (not on host `without`)."""
@@ -254,7 +314,7 @@ class Core:
         if loaded:
             self.send(executable.hosts, Unload(executable.id))
         if executable.export is not None:
-            self.send(sorted(executable.export.hosts), Unload(executable.id))
+            self.send(tuple(sorted(executable.export.hosts)), Unload(executable.id))
         if executable.callbacks is None:
             return
         self.unloading[executable.id] = Unloading(executable.callbacks, set(executable.hosts) if loaded else set())
@@ -273,3 +333,12 @@ class Core:
     def server_handle(self, session: Session) -> Handle:
         session.next_handle += 1
         return SERVER_HANDLES + session.next_handle
+
+
+def by_hosts(values: Iterable[Value]) -> list[tuple[tuple[HostId, ...], tuple[ValueId, ...]]]:
+    """The values by the hosts that they are on. (One tuple stands for each set of hosts, and is not hashed.)"""
+    groups: dict[int, tuple[tuple[HostId, ...], list[ValueId]]] = {}
+    for value in values:
+        if value.hosts:
+            groups.setdefault(id(value.hosts), (value.hosts, []))[1].append(value.id)
+    return [(hosts, tuple(ids)) for hosts, ids in groups.values()]

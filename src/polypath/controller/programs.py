@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from polypath import messages
@@ -84,21 +84,23 @@ class Programs:
 
     def compiled(self, report: messages.Compiled) -> None:
         if isinstance(report.result, ProgramInfo):
-            self._core.compiled += report.compiled
-            self._core.found_compiled += not report.compiled
+            if report.compiled:
+                self._core.compiled += len(report.hosts)
+            else:
+                self._core.found_compiled += len(report.hosts)
         compilation = self._core.compilations.get(report.executable)
         if compilation is None:
             return  # Of a session that is gone, or it failed with another host.
         if isinstance(report.result, Failure):
             compilation.failure = compilation.failure or report.result
         else:
-            compilation.infos[report.host] = report.result
-        self.finish(compilation, report.host)
+            compilation.infos[min(report.hosts)] = report.result
+        self.finish(compilation, report.hosts)
 
-    def finish(self, compilation: Compilation, host: HostId) -> None:
-        """Count `host`'s answer; reply when it was the last."""
+    def finish(self, compilation: Compilation, hosts: Iterable[HostId]) -> None:
+        """Count the answers of `hosts`; reply when they were the last."""
         core = self._core
-        compilation.waiting.discard(host)
+        compilation.waiting.difference_update(hosts)
         if compilation.waiting:
             return
         executable = compilation.executable

@@ -149,6 +149,10 @@ class Host:
     pid: int = 0
     devices: tuple[Device, ...] = ()
     peer: Peer | None = None
+    told: set[HostId] = dataclasses.field(default_factory=set[HostId])
+    """The hosts that it sends shards to: it hears where they are, and of changes."""
+    known_to: set[HostId] = dataclasses.field(default_factory=set[HostId])
+    """The hosts that send it shards."""
     held: list[Command] = dataclasses.field(default_factory=list[Command])
     snapshot: str = ""
     """The folder of the snapshot it was told to write; empty if it wrote none."""

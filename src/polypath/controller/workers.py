@@ -60,7 +60,7 @@ class Workers:
         host.pid, host.devices, host.peer, host.losses = report.pid, report.devices, report.peer, 0
         core.platform = core.platform or report.platform
         core.devices.update((device.id, device) for device in report.devices)
-        self._tell_peers()
+        core.tell_peers(host)
         held, host.held = host.held, []
         for command in held:
             core.send((host.id,), command)
@@ -77,7 +77,7 @@ class Workers:
             host.losses += 1
         self._move(host, HostState.AWAY)
         host.peer = None
-        self._tell_peers()
+        self._core.tell_peers(host)
         for number in list(self._core.unloading):
             self._core.quiet(number, host.id)
         if host.losses >= (MAX_LOSSES if host.devices else 1):
@@ -113,7 +113,7 @@ class Workers:
                 host.left_at = next(core.ids)
                 host.peer = None
                 self._move(host, HostState.LEAVING)
-        self._tell_peers()
+                core.tell_peers(host)
         starting = [host for host in hosts if host.state is HostState.STARTING]
         if starting or any(host.state is not HostState.AWAY for host in hosts):
             # A worker that is still forming the old group would wait for the lost one for ever.
@@ -159,23 +159,17 @@ class Workers:
             if host.id in compilation.waiting:
                 compilation.failure = compilation.failure or failure
                 compilation.waiting &= {host.id}
-                self._programs.finish(compilation, host.id)
+                self._programs.finish(compilation, (host.id,))
         for number, pending in list(core.pending.items()):
             if host.id in pending.waiting:
-                self._answer(number, host.id, failure)
+                self._answer(number, (host.id,), failure)
         core.drop_held(host)
-
-    def _tell_peers(self) -> None:
-        """Who may send shards to whom now; what is for another host waits at its sender until it is back."""
-        core = self._core
-        peers = {h.id: h.peer for h in core.hosts.values() if h.state is HostState.UP and h.peer is not None}
-        if tuple(peers.values()) != core.peers:
-            core.peers = tuple(peers.values())
-            core.send(peers, messages.Peers(core.peers))
 
     def _move(self, host: Host, state: HostState) -> None:
         if state not in TRANSITIONS[host.state]:
             raise AssertionError(f"Host {host.id} cannot go from {host.state} to {state}.")
+        self._core.given_up |= state is HostState.DOWN
+        self._core.up += (state is HostState.UP) - (host.state is HostState.UP)
         host.state = state
 
     # --- Answers ------------------------------------------------------------------------------
@@ -188,15 +182,15 @@ class Workers:
         )
 
     def ready(self, report: messages.Ready) -> None:
-        self._answer(report.request, report.host, report.failure)
+        self._answer(report.request, report.hosts, report.failure)
 
     def fetched(self, report: messages.Fetched) -> None:
         if report.request not in self._core.pending and isinstance(report.result, messages.Shared):
             self._core.effects.append(events.Discard((report.result,)))
-        self._answer(report.request, report.host, _unwrap(report.result))
+        self._answer(report.request, (report.host,), _unwrap(report.result))
 
     def answered(self, report: messages.Answered) -> None:
-        self._answer(report.request, report.host, _unwrap(report.result))
+        self._answer(report.request, (report.host,), _unwrap(report.result))
 
     def failed(self, report: messages.Failed) -> None:
         core = self._core
@@ -206,17 +200,19 @@ class Workers:
         if report.stranded and host.state is HostState.UP:
             self._gather(core.islands[host.island])
 
-    def _answer(self, number: RequestId, host: HostId, result: bytes | messages.Shared | Failure | None) -> None:
-        """One worker's answer; the client gets the last one, or the first failure."""
+    def _answer(
+        self, number: RequestId, hosts: tuple[HostId, ...], result: bytes | messages.Shared | Failure | None
+    ) -> None:
+        """What some workers answer alike; the client gets the last answer, or the first failure."""
         core = self._core
         pending = core.pending.get(number)
-        if pending is None or host not in pending.waiting:
+        if pending is None or pending.waiting.isdisjoint(hosts):
             return
-        pending.waiting.discard(host)
+        pending.waiting.difference_update(hosts)
         if isinstance(result, Failure):
             del core.pending[number]
-            if result.code is Code.ABORTED and core.hosts[host].state is HostState.LEAVING:
-                result = self._island_failure(core.hosts[host])
+            if result.code is Code.ABORTED and core.hosts[hosts[0]].state is HostState.LEAVING:
+                result = self._island_failure(core.hosts[hosts[0]])
             core.reply_to(pending.session, pending.op, result if pending.fallback is None else pending.fallback)
         elif not pending.waiting:
             del core.pending[number]

@@ -33,12 +33,28 @@ class WorkerExit(msgspec.Struct, frozen=True):
     """For people: `killed by SIGKILL`, `exited with status 1; its last words: ...`."""
 
 
-class Launcher(abc.ABC):
-    """Starts workers. All its methods are called on one event loop."""
+class RelaySpec(msgspec.Struct, frozen=True):
+    """One relay to start."""
 
-    def __init__(self, on_exit: Callable[[WorkerExit], None]) -> None:
-        """`on_exit` is called once for each process that ends before `stop` or a new `start` of its host."""
+    relay: int
+    link: bytes
+    """The JSON line that it reads from stdin; without the end of line."""
+    hosts: range
+    """Those directly below it."""
+
+
+class Launcher(abc.ABC):
+    """Starts workers and relays. All its methods are called on one event loop."""
+
+    def __init__(
+        self, on_exit: Callable[[WorkerExit], None], on_relay_exit: Callable[[int, str], None] = lambda _, __: None
+    ) -> None:
+        """`on_exit` is called once for each process that ends before `stop` or a new `start` of its host.
+
+        `on_relay_exit` likewise, with the relay and the cause.
+        """
         self.on_exit = on_exit
+        self.on_relay_exit = on_relay_exit
 
     @abc.abstractmethod
     async def start(
@@ -54,8 +70,20 @@ class Launcher(abc.ABC):
         """
 
     @abc.abstractmethod
+    async def start_relay(self, spec: RelaySpec) -> None:
+        """Start a relay's process.
+
+        Raises:
+            ClusterError: it could not be started.
+        """
+
+    @abc.abstractmethod
     async def kill(self, host: HostId) -> None:
         """End a host's process at once, if there is one; `on_exit` tells of it."""
+
+    def told_of_end(self, host: HostId, words: bytes) -> None:
+        """What a process says of the end of one of the hosts that share it."""
+        raise NotImplementedError(f"Host {host} has a process of its own, and its end is seen.")
 
     @abc.abstractmethod
     async def stop(self) -> None:

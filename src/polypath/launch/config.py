@@ -13,7 +13,13 @@ import msgspec
 
 from polypath.errors import ClusterError
 
-PLATFORMS: Final = ("cpu", "cuda", "rocm", "tpu")
+SIMULATED: Final = "simulated"
+"""The platform whose devices run nothing: many hosts share a process, and results are zeros."""
+PLATFORMS: Final = ("cpu", "cuda", "rocm", "tpu", SIMULATED)
+FANOUT: Final = 64
+"""So many processes one sends to, unless told otherwise; more hosts get relays."""
+SIMULATED_FANOUT: Final = 1250
+"""So many simulated hosts share a process, unless told otherwise."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -28,6 +34,8 @@ class HeadConfig(msgspec.Struct, frozen=True, kw_only=True):
     islands: int = 1
     platform: str | None = None
     """One of `PLATFORMS`; None: what jaxlib finds on the workers."""
+    fanout: int = FANOUT
+    """So many workers, or relays, the head and each relay has below it at most."""
     tied: bool = False
     """The head ends when its stdin does, so that it never outlives who started it."""
     runtime_dir: str
@@ -62,7 +70,9 @@ class HeadReply(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-def check_shape(hosts: int, devices_per_host: int | None, islands: int, platform: str | None) -> None:
+def check_shape(
+    hosts: int, devices_per_host: int | None, islands: int, platform: str | None, fanout: int | None = None
+) -> None:
     """Refuse a cluster that cannot be.
 
     Raises:
@@ -80,6 +90,8 @@ def check_shape(hosts: int, devices_per_host: int | None, islands: int, platform
             f"{hosts} hosts cannot be split into {islands} islands of equal size: choose a number of islands "
             "that divides the number of hosts."
         )
+    if fanout is not None and fanout < 2:
+        raise ClusterError(f"A process sends to at least two others, not {fanout}: give `fanout` a number from 2.")
     if platform is not None and platform not in PLATFORMS:
         raise ClusterError(
             f"There is no platform {platform!r}: choose one of {', '.join(PLATFORMS)}, or leave it out to "

@@ -48,6 +48,7 @@ class HeadProcess:
         devices_per_host: int | None,
         islands: int,
         platform: str | None,
+        fanout: int | None = None,
         tied: bool,
         debug: bool = False,
         command: Sequence[str] = (),
@@ -58,10 +59,10 @@ class HeadProcess:
             AlreadyRunning: the name is taken.
             ClusterError: such a cluster cannot be, or there is no place for it.
         """
-        check_shape(hosts, devices_per_host, islands, platform)
+        check_shape(hosts, devices_per_host, islands, platform, fanout)
         claim = runtime_dir.claim(name)
         try:
-            config = claim.config(hosts, devices_per_host, islands, platform, tied=tied, debug=debug)
+            config = claim.config(hosts, devices_per_host, islands, platform, fanout=fanout, tied=tied, debug=debug)
             with (Path(config.log_dir) / "head.log").open("ab") as log:
                 process = subprocess.Popen(
                     command or HEAD_COMMAND,

@@ -1,25 +1,23 @@
-"""Workers as child processes on this machine.
+"""Workers and relays as child processes on this machine.
 
-Owns the processes: each gets its config through stdin, which stays open (its end tells the
-worker that the head is gone; the kernel kills the worker should it not listen), and writes to
-`<log_dir>/worker-<host>.log`. Exits are seen through pidfds, without polling.
+Owns the processes: each gets its config through stdin and writes to `<log_dir>/worker-<host>.log` or
+`<log_dir>/relay-<number>.log`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, final
+from typing import Final
 
 from polypath.errors import ClusterError
-from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
-from polypath.processes import describe_exit, last_words
+from polypath.launch import processes
+from polypath.launch.base import Launcher, RelaySpec, WorkerExit, WorkerSpec
+from polypath.launch.processes import Child
+from polypath.transport.frames import FIRST_RELAY
 from polypath.types import HostId, IslandId
 
 STOP_GRACE: Final = 5.0
@@ -52,34 +50,13 @@ def worker_environment(environ: Mapping[str, str], platform: str | None) -> dict
     return env
 
 
-class _Worker:
-    """One process, from start to `gone`."""
-
-    def __init__(self, spec: WorkerSpec, process: subprocess.Popen[bytes], log: Path, offset: int) -> None:
-        self.host = spec.host
-        self.process = process
-        self.pidfd = os.pidfd_open(process.pid)
-        self.log = log
-        self.offset = offset
-        self.wanted = True
-        """Whether its end is news."""
-        self.gone = asyncio.Event()
-
-    def cause(self) -> str:
-        status = self.process.returncode
-        # Of a process that was killed from outside, the last line tells nothing.
-        told = status != 0 and -status not in (signal.SIGKILL, signal.SIGTERM)
-        words = last_words(self.log, self.offset) if told else ""
-        return describe_exit(status) + (f"; its last words: {words}" if words else "")
-
-
-@final
 class LocalLauncher(Launcher):
     """Workers on this machine."""
 
     def __init__(
         self,
         on_exit: Callable[[WorkerExit], None],
+        on_relay_exit: Callable[[int, str], None] = lambda _, __: None,
         *,
         log_dir: Path,
         platform: str | None = None,
@@ -88,22 +65,21 @@ class LocalLauncher(Launcher):
         environ: Mapping[str, str] = os.environ,
         grace: float = STOP_GRACE,
     ) -> None:
-        super().__init__(on_exit)
+        super().__init__(on_exit, on_relay_exit)
         self._log_dir = log_dir
         self._environment = worker_environment(environ, platform)
-        # Without -P the folder that the user happens to be in could shadow modules.
-        self._child = (sys.executable, "-P", "-m", "polypath.launch.child", str(os.getpid()))
         self._module = module
         self._rendezvous = rendezvous
         self._services: dict[IslandId, subprocess.Popen[bytes]] = {}
         self._grace = grace
-        self._workers: dict[HostId, _Worker] = {}
+        self._workers: dict[HostId, Child] = {}
+        self._relays: dict[int, Child] = {}
 
     async def start(
         self, island: IslandId, specs: Sequence[WorkerSpec], rendezvous: bytes | None = None
     ) -> dict[HostId, int]:
         old = [self._workers[spec.host] for spec in specs if spec.host in self._workers]
-        await self._end(old)
+        await processes.end(old, self._grace)
         self._end_service(island)
         pids: dict[HostId, int] = {}
         try:
@@ -112,12 +88,15 @@ class LocalLauncher(Launcher):
             for spec in specs:
                 pids[spec.host] = self._spawn(spec)
         except OSError as error:
-            await self._end([self._workers[host] for host in pids])
+            await processes.end([self._workers[host] for host in pids], self._grace)
             raise ClusterError(
                 f"Island {island}'s workers could not be started ({error.strerror or error}): free memory or "
                 "processes on this machine, or start fewer hosts."
             ) from error
         return pids
+
+    async def start_relay(self, spec: RelaySpec) -> None:
+        self._relays[spec.relay] = self.spawn_relay(spec, "polypath.transport.relay")
 
     async def kill(self, host: HostId) -> None:
         if worker := self._workers.get(host):
@@ -125,13 +104,35 @@ class LocalLauncher(Launcher):
             await worker.gone.wait()
 
     async def stop(self) -> None:
-        await self._end(list(self._workers.values()))
+        await processes.end([*self._workers.values(), *self._relays.values()], self._grace)
         for island in list(self._services):
             self._end_service(island)
 
+    def spawn_relay(self, spec: RelaySpec, module: str) -> Child:
+        """Start a module as this relay.
+
+        Raises:
+            ClusterError: it could not be started.
+        """
+        log = self._log_dir / f"relay-{spec.relay - FIRST_RELAY}.log"
+        try:
+            return Child(module, log, self._environment, spec.link, partial(self.relay_ended, spec.relay))
+        except OSError as error:
+            raise ClusterError(
+                f"A relay could not be started ({error.strerror or error}): free memory or processes on this machine, "
+                "or start fewer hosts."
+            ) from error
+
+    def relay_ended(self, relay: int, child: Child) -> None:
+        """Called once a relay's process is gone."""
+        if self._relays.get(relay) is child:
+            del self._relays[relay]
+        if child.wanted:
+            self.on_relay_exit(relay, child.cause())
+
     def _spawn_service(self, island: IslandId, config: bytes) -> subprocess.Popen[bytes]:
-        process = self._popen(self._rendezvous, self._log_dir / f"rendezvous-{island}.log")
-        _tell(process, config)
+        process = processes.spawn(self._rendezvous, self._log_dir / f"rendezvous-{island}.log", self._environment)
+        processes.tell(process, config)
         return process
 
     def _end_service(self, island: IslandId) -> None:
@@ -139,66 +140,16 @@ class LocalLauncher(Launcher):
         if (process := self._services.pop(island, None)) is not None:
             process.kill()
             process.wait()
-            _close(process)
+            processes.close(process)
 
     def _spawn(self, spec: WorkerSpec) -> int:
         log = self._log_dir / f"worker-{spec.host}.log"
-        offset = log.stat().st_size if log.exists() else 0
-        process = self._popen(self._module, log)
-        worker = _Worker(spec, process, log, offset)
-        self._workers[spec.host] = worker
-        asyncio.get_running_loop().add_reader(worker.pidfd, self._reap, worker)
-        _tell(process, spec.config)
-        return process.pid
+        ended = partial(self._worker_ended, spec.host)
+        worker = self._workers[spec.host] = Child(self._module, log, self._environment, spec.config, ended)
+        return worker.process.pid
 
-    def _popen(self, module: str, log: Path) -> subprocess.Popen[bytes]:
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                (*self._child, module),
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                start_new_session=True,  # Ctrl-C is for the head, which ends workers in order.
-            )
-
-    def _reap(self, worker: _Worker) -> None:
-        """Called by the loop once the process has ended."""
-        asyncio.get_running_loop().remove_reader(worker.pidfd)
-        os.close(worker.pidfd)
-        worker.process.wait()
-        _close(worker.process)
-        del self._workers[worker.host]
-        worker.gone.set()
+    def _worker_ended(self, host: HostId, worker: Child) -> None:
+        del self._workers[host]
         if worker.wanted:
             process = worker.process
-            self.on_exit(WorkerExit(worker.host, process.pid, process.returncode, worker.cause()))
-
-    async def _end(self, workers: Iterable[_Worker]) -> None:
-        workers = list(workers)
-        for worker in workers:
-            worker.wanted = False
-            worker.process.terminate()
-        try:
-            async with asyncio.timeout(self._grace):
-                for worker in workers:
-                    await worker.gone.wait()
-        except TimeoutError:
-            for worker in workers:
-                worker.process.kill()
-            for worker in workers:
-                await worker.gone.wait()
-
-
-def _tell(process: subprocess.Popen[bytes], config: bytes) -> None:
-    """Send a process its config. One that has ended already is found out by its exit."""
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(config + b"\n")
-        process.stdin.flush()
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
+            self.on_exit(WorkerExit(host, process.pid, process.returncode, worker.cause()))

@@ -21,7 +21,7 @@ from typing import Final, Self
 import msgspec
 
 from polypath.errors import AlreadyRunning, ClusterError, NotRunning
-from polypath.launch.config import HeadConfig, check_name, check_shape
+from polypath.launch.config import FANOUT, SIMULATED, SIMULATED_FANOUT, HeadConfig, check_name, check_shape
 from polypath.private_dir import private_dir
 from polypath.processes import runs, start_time
 
@@ -112,17 +112,19 @@ class Claim:
         islands: int,
         platform: str | None,
         *,
+        fanout: int | None = None,
         tied: bool,
         debug: bool,
     ) -> HeadConfig:
         """What to tell the head that runs here."""
-        check_shape(hosts, devices_per_host, islands, platform)
+        check_shape(hosts, devices_per_host, islands, platform, fanout)
         return HeadConfig(
             name=self.name,
             hosts=hosts,
             devices_per_host=devices_per_host,
             islands=islands,
             platform=platform,
+            fanout=fanout or (SIMULATED_FANOUT if platform == SIMULATED else FANOUT),
             tied=tied,
             runtime_dir=str(self.path),
             shared_dir=str(private_dir(shared_path(self.name))),

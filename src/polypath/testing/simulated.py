@@ -95,7 +95,7 @@ class SimulatedWorker:
                 self.values.difference_update(values)
             case messages.Compile(executable=executable, devices=devices):
                 self.executables.add(executable)
-                return [messages.Compiled(self.host, executable, _program(devices, outputs), 0.0)]
+                return [messages.Compiled((self.host,), executable, _program(devices, outputs))]
             case messages.Unload(executable=executable):
                 self.executables.discard(executable)
             case messages.Fetch(request=request, value=value, device=device):
@@ -104,7 +104,7 @@ class SimulatedWorker:
                 return [messages.Fetched(self.host, request, messages.Inline(b"%d" % value))]
             case messages.Await(request=request, values=values):
                 assert self.values.intersection(values), f"host {self.host} has none of {values}"
-                return [messages.Ready(self.host, request, None)]
+                return [messages.Ready((self.host,), request, None)]
             case messages.CostAnalysis(request=request):
                 return [messages.Answered(self.host, request, messages.Inline(msgspec.msgpack.encode({"flops": 1.0})))]
             case messages.ProgramText(request=request):

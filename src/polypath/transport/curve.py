@@ -62,8 +62,8 @@ class HeadSockets:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(descriptor(self._reports), self._drain)
 
-    def expect(self, host: HostId, incarnation: int, keys: KeyPair) -> None:
-        self._workers[host] = _Worker(incarnation, keys.public)
+    def expect(self, host: HostId, incarnation: int, key: str) -> None:
+        self._workers[host] = _Worker(incarnation, key)
 
     def drop(self, host: HostId) -> None:
         worker = self._workers.pop(host, None)

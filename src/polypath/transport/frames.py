@@ -1,8 +1,13 @@
 """The frames around a message.
 
     head to worker    sequence number (8 bytes), command
+    head to relay     sequence number, and before the command who it is for (`Down`)
     worker to head    kind, payload
+    relay to head     the same, and what a node below says, in an envelope (`FROM`)
     worker to worker  tag (text), header, data
+
+A question numbers what several hosts are asked at once, so that relays can put their answers together. The
+answer then begins with the question and its hosts, 4 bytes each.
 
 A stream puts the length before each; ZeroMQ has frames of its own, and reports there say whose
 they are. All integers are little-endian. A frame that does not fit raises `ProtocolError`.
@@ -10,16 +15,40 @@ they are. All integers are little-endian. A frame that does not fit raises `Prot
 
 from __future__ import annotations
 
+import array
 import struct
-from collections.abc import Iterator
-from typing import Final
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 import msgspec
 
 from polypath.errors import ProtocolError
+from polypath.types import HostId
 
 REPORT: Final = 1
 HELLO: Final = 2
+ANSWER: Final = 3
+"""To a question: question, number of hosts, hosts, a report without its hosts."""
+EXCEPTION: Final = 4
+"""To a question, and not to be put together with other answers: question, report."""
+FROM: Final = 5
+"""What another node says: node, incarnation, kind, payload."""
+EXPECTED: Final = 6
+"""A relay expects somebody, as it was told by this number."""
+SERVING: Final = 7
+"""A relay is ready for those below it, at this address."""
+ENDED: Final = 8
+"""A host that shares its process with others ended, after all that it reported."""
+
+COMMAND: Final = 1
+EXPECT: Final = 2
+"""To a relay: somebody will connect below it."""
+DROP: Final = 3
+"""To a relay: forget somebody below it."""
+
+FIRST_RELAY: Final = 1 << 30
+"""Nodes are numbered alike: hosts from 0, relays from here."""
 
 COMMAND_HEAD: Final = struct.Struct("<IQ")
 """On a stream: length of the command, sequence number."""
@@ -28,6 +57,11 @@ REPORT_HEAD: Final = struct.Struct("<IB")
 MOST_BYTES: Final = 1 << 31
 """In a frame on a stream."""
 
+_DOWN: Final = struct.Struct("<BQI")
+_ANSWER: Final = struct.Struct("<QI")
+_QUESTION: Final = struct.Struct("<Q")
+_FROM: Final = struct.Struct("<IIB")
+_HOST: Final = 4
 _SEQUENCE: Final = struct.Struct("<Q")
 _SENDER: Final = struct.Struct("<III")
 
@@ -101,3 +135,81 @@ def unpack_sender(frame: bytes | memoryview) -> tuple[int, int, int]:
     if len(frame) != _SENDER.size:
         raise ProtocolError(f"A report's sender has {len(frame)} bytes instead of {_SENDER.size}.")
     return _SENDER.unpack(frame)
+
+
+class Down(NamedTuple):
+    """What a relay is sent."""
+
+    kind: int
+    question: int
+    """Of a command; else what the head counts by."""
+    route: bytes
+    """The hosts; none for all that are below."""
+    body: bytes
+
+    def pack(self) -> bytes:
+        return _DOWN.pack(self.kind, self.question, len(self.route)) + self.route + self.body
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Down:
+        if len(data) < _DOWN.size:
+            raise ProtocolError(f"A relay was sent {len(data)} bytes, fewer than the head of a command.")
+        kind, question, size = _DOWN.unpack_from(data)
+        at = _DOWN.size
+        if len(data) < at + size:
+            raise ProtocolError("A route is cut short.")
+        return cls(kind, question, data[at : at + size], data[at + size :])
+
+
+def pack_answer(question: int, hosts: bytes, body: bytes) -> bytes:
+    return _ANSWER.pack(question, len(hosts) // _HOST) + hosts + body
+
+
+def unpack_answer(data: bytes) -> tuple[int, tuple[HostId, ...], bytes]:
+    """(question, hosts, body)."""
+    if len(data) < _ANSWER.size:
+        raise ProtocolError("An answer is cut short.")
+    question, count = _ANSWER.unpack_from(data)
+    end = _ANSWER.size + count * _HOST
+    return question, unpack_hosts(data[_ANSWER.size : end], count), data[end:]
+
+
+def pack_exception(question: int, body: bytes) -> bytes:
+    return _QUESTION.pack(question) + body
+
+
+def unpack_exception(data: bytes) -> tuple[int, bytes]:
+    """(question, body)."""
+    if len(data) < _QUESTION.size:
+        raise ProtocolError("An answer is cut short.")
+    return _QUESTION.unpack_from(data)[0], data[_QUESTION.size :]
+
+
+def pack_from(node: int, incarnation: int, kind: int, payload: bytes) -> bytes:
+    return _FROM.pack(node, incarnation, kind) + payload
+
+
+def unpack_from(data: bytes) -> tuple[int, int, int, bytes]:
+    """(node, incarnation, kind, payload)."""
+    if len(data) < _FROM.size:
+        raise ProtocolError("What a relay hands on is cut short.")
+    return *_FROM.unpack_from(data), data[_FROM.size :]
+
+
+def pack_hosts(hosts: Iterable[HostId]) -> bytes:
+    return _swapped(array.array("I", hosts)).tobytes()
+
+
+def unpack_hosts(data: bytes, count: int | None = None) -> tuple[HostId, ...]:
+    """The hosts; so many, if that is told."""
+    if not data or len(data) % _HOST or count not in (None, len(data) // _HOST):
+        raise ProtocolError(f"A list of hosts has {len(data)} bytes.")
+    hosts = array.array("I")
+    hosts.frombytes(data)
+    return tuple(_swapped(hosts))
+
+
+def _swapped(numbers: array.array[int]) -> array.array[int]:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

@@ -1,17 +1,25 @@
-"""The head's end: commands out to each worker, reports in from all of them."""
+"""The head's end: commands out to each worker, reports in from all of them.
+
+Workers are linked directly or below relays, as whoever asks for their links decides.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from polypath.errors import ProtocolError
-from polypath.messages import AnyReport, Command, decode_report, encode
-from polypath.transport import frames, streams
-from polypath.transport.curve import HeadSockets
+from polypath.messages import AnyReport, Command, encode
+from polypath.transport import ends, frames
+from polypath.transport.frames import Down
 from polypath.transport.keys import KeyPair, WorkerLink
-from polypath.transport.links import HeadLinks
+from polypath.transport.relay import Expect
+from polypath.transport.reports import question_of, unpack_report
+from polypath.transport.routes import EVERY, Node, Routes
 from polypath.types import HostId
 
 
@@ -26,41 +34,135 @@ class Traffic(msgspec.Struct, frozen=True):
     refused_keys: int
 
 
+class _Relay:
+    """A relay: where it serves, once it does, and by which key those below know it."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+
 class HeadChannel:
     """All workers' links. Lives on one asyncio loop, which also calls `on_report`.
 
-    `address` is where workers find the head: `unix:PATH` on one machine, or `tcp://HOST:*`.
+    `address` is where those directly below find the head: `unix:PATH` on one machine, or `tcp://HOST:*`.
     """
 
-    def __init__(self, address: str, on_report: Callable[[AnyReport], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        on_report: Callable[[AnyReport], None],
+        on_ended: Callable[[HostId, bytes], None] = lambda _, __: None,
+    ) -> None:
+        """`on_ended` is told what a process says of the end of one of its hosts."""
         self._on_report = on_report
+        self._on_ended = on_ended
         self._keys = KeyPair.new()
         self._shard_keys = KeyPair.new()
-        self._links: HeadLinks = (
-            streams.HeadStreams(address, self._take)
-            if address.startswith(streams.SCHEME)
-            else HeadSockets(address, self._keys, self._take)
-        )
+        self._links = ends.below(address, self._keys, self._take)
+        self._routes = Routes()
+        self._incarnations: dict[Node, int] = {}
+        self._above: dict[Node, Node | None] = {}
+        self._relays: dict[Node, _Relay] = {}
+        self._numbers: Final = itertools.count(1)
+        self._unsettled: dict[int, Node] = {}
+        """What relays were told and have not done, by number, and the relay that it went through."""
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._commands_sent = self._bytes_sent = self._reports_read = self._bytes_read = 0
 
-    def link(self, host: HostId, incarnation: int, listen: str) -> WorkerLink:
-        """Expect a worker (again): a new key for it, and what it must be told."""
-        self.drop(host)
+    # --- Who is below -------------------------------------------------------------------------
+
+    def link(self, host: HostId, incarnation: int, listen: str, relay: Node | None = None) -> WorkerLink:
+        """Expect a worker (again), directly or below a relay that serves: a new key, and what it must be told.
+
+        It may connect once `settled`.
+        """
+        link = self._link(host, incarnation, listen, relay)
+        self._routes.add(host, self._path(host)[0])
+        return link
+
+    def link_relay(self, relay: Node, incarnation: int, listen: str, above: Node | None = None) -> WorkerLink:
+        """Expect a relay (again), directly or below another that serves. It may connect once `settled`."""
+        link = self._link(relay, incarnation, listen, above)
+        self._relays[relay] = _Relay(link.keys.public)
+        return link
+
+    async def serving(self, relay: Node) -> None:
+        """Wait until a relay takes those below it.
+
+        Raises:
+            CancelledError: it was dropped before that.
+        """
+        await asyncio.shield(self._relays[relay].address)
+
+    async def settled(self) -> None:
+        """Wait until every relay knows whom it is to expect."""
+        await self._settled.wait()
+
+    def drop(self, node: Node) -> None:
+        """Forget a worker or a relay: what was sent and not yet taken is lost, its key is worth nothing."""
+        if node not in self._incarnations:
+            return
+        path = self._path(node)
+        if len(path) > 1:
+            self._tell(path, frames.DROP, Expect(path[1:-1], node, 0, ""))
+        else:
+            self._links.drop(node)
+        self._routes.remove(node)
+        if (relay := self._relays.pop(node, None)) is not None:
+            relay.address.cancel()
+            self._routes.remove_child(node)
+            self._settle([number for number, first in self._unsettled.items() if first == node])
+        del self._incarnations[node], self._above[node]
+
+    def _link(self, node: Node, incarnation: int, listen: str, above: Node | None) -> WorkerLink:
+        self.drop(node)
         keys = KeyPair.new()
-        self._links.expect(host, incarnation, keys)
-        return WorkerLink(host, incarnation, self._links.address, self._keys.public, keys, self._shard_keys, listen)
+        self._incarnations[node], self._above[node] = incarnation, above
+        if above is None:
+            self._links.expect(node, incarnation, keys.public)
+            address, key = self._links.address, self._keys.public
+        else:
+            path = self._path(node)
+            number = self._tell(path, frames.EXPECT, Expect(path[1:-1], node, incarnation, keys.public))
+            self._unsettled[number] = path[0]
+            self._settled.clear()
+            address, key = self._relays[above].address.result(), self._relays[above].key
+        return WorkerLink(node, incarnation, address, key, keys, self._shard_keys, listen)
 
-    def drop(self, host: HostId) -> None:
-        """Forget a worker: what was sent and not yet taken is lost, its key is worth nothing."""
-        self._links.drop(host)
+    def _tell(self, path: tuple[Node, ...], kind: int, told: Expect) -> int:
+        number = next(self._numbers)
+        self._links.send(path[:1], 0, Down(kind, number, EVERY, msgspec.msgpack.encode(told)).pack())
+        return number
 
-    def send(self, hosts: Iterable[HostId], sequence: int, command: Command) -> None:
+    def _path(self, node: Node) -> tuple[Node, ...]:
+        """From the child that leads to a node, to the node."""
+        path = [node]
+        while (above := self._above.get(path[0])) is not None:
+            path.insert(0, above)
+        return tuple(path)
+
+    def _settle(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._unsettled.pop(number, None)
+        if not self._unsettled:
+            self._settled.set()
+
+    # --- Messages -----------------------------------------------------------------------------
+
+    def send(self, hosts: tuple[HostId, ...], sequence: int, command: Command) -> None:
         """Send `command` to each of `hosts`, after all that was sent before. Never blocks.
 
         A host whose worker is gone is passed over: the controller is told of it by the launcher.
         """
         data = encode(command)
-        sent = self._links.send(hosts, sequence, data)
+        routed = self._routes.split(hosts)
+        sent = self._links.send(routed.hosts, sequence, data)
+        if routed.relays:
+            question = question_of(command)
+            for route, relays in routed.relays:
+                sent += self._links.send(relays, sequence, Down(frames.COMMAND, question, route, data).pack())
         self._commands_sent += sent
         self._bytes_sent += sent * len(data)
 
@@ -78,9 +180,22 @@ class HeadChannel:
         """End all links; what is still queued is lost."""
         self._links.close()
 
-    def _take(self, host: HostId, kind: int, payload: bytes) -> None:
-        if kind != frames.REPORT:
-            raise ProtocolError(f"A report of kind {kind} is unknown.")
-        self._reports_read += 1
-        self._bytes_read += len(payload)
-        self._on_report(decode_report(payload))
+    def _take(self, node: Node, kind: int, payload: bytes) -> None:
+        while kind == frames.FROM:
+            node, incarnation, kind, payload = frames.unpack_from(payload)
+            if self._incarnations.get(node) != incarnation:
+                return  # The last words of a worker that was replaced.
+        relay = self._relays.get(node)
+        if kind == frames.ENDED:
+            self._on_ended(node, payload)
+        elif relay is not None and kind == frames.SERVING:
+            if not relay.address.done():
+                relay.address.set_result(payload.decode("utf-8", "replace"))
+        elif relay is not None and kind == frames.EXPECTED:
+            self._settle([frames.unpack_exception(payload)[0]])
+        elif relay is not None and kind != frames.ANSWER:
+            raise ProtocolError(f"A relay says something of kind {kind}.")
+        else:
+            self._reports_read += 1
+            self._bytes_read += len(payload)
+            self._on_report(unpack_report(kind, payload))

@@ -22,21 +22,22 @@ class KeyPair(msgspec.Struct, frozen=True):
 
 
 class WorkerLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one worker needs to reach the head and to be reached."""
+    """What one worker, or relay, needs to reach the head (or the relay above it) and to be reached."""
 
     host: int
+    """Its number: a host's, or a relay's."""
     incarnation: int
-    """Counts the starts of this host's worker: reports of an earlier one are dropped."""
+    """Counts its starts: reports of an earlier one are dropped."""
     reports: str
-    """The address of the head."""
+    """The address of who is above."""
     head_key: str
-    """The head's public key."""
+    """The public key of who is above."""
     keys: KeyPair
     """Its own."""
     shard_keys: KeyPair
     """The cluster's: by it a worker knows another that sends it a shard, however early that is."""
     listen: str
-    """Where the worker listens: `ipc://PATH` (it appends a suffix) or `tcp://ADDRESS`."""
+    """Where it listens: `ipc://PATH` (it appends a suffix) or `tcp://ADDRESS`."""
 
 
 class _Provider:

@@ -1,11 +1,13 @@
-"""What a channel needs of the links below it. Implementations: `streams` (one machine) and `curve` (networks)."""
+"""What a channel needs of the links below it, and a relay of those on both sides of it.
+
+Implementations: `streams` (one machine) and `curve` (networks). A relay's number stands where a host's does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from polypath.transport.keys import KeyPair
 from polypath.types import HostId
 
 Take = Callable[[HostId, int, bytes], None]
@@ -20,8 +22,8 @@ class HeadLinks(Protocol):
     refused_frames: int
     refused_keys: int
 
-    def expect(self, host: HostId, incarnation: int, keys: KeyPair) -> None:
-        """Let a worker in that shows this key, and no earlier one of the host."""
+    def expect(self, host: HostId, incarnation: int, key: str) -> None:
+        """Let a worker in that shows this public key, and no earlier one of the host."""
         ...
 
     def drop(self, host: HostId) -> None:

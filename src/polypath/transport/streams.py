@@ -23,7 +23,7 @@ import msgspec
 from polypath.aio import TaskSet
 from polypath.errors import ProtocolError
 from polypath.transport.frames import COMMAND_HEAD, HELLO, REPORT_HEAD, Hello, StreamReader, hellos
-from polypath.transport.keys import KeyPair, WorkerLink
+from polypath.transport.keys import WorkerLink
 from polypath.transport.links import Take
 from polypath.types import HostId
 
@@ -51,8 +51,8 @@ class HeadStreams:
         self._tasks = TaskSet(lambda error: log.error("Workers cannot connect.", exc_info=error))
         self._tasks.start(self._serve())
 
-    def expect(self, host: HostId, incarnation: int, keys: KeyPair) -> None:
-        self._expected[host] = (incarnation, keys.public)
+    def expect(self, host: HostId, incarnation: int, key: str) -> None:
+        self._expected[host] = (incarnation, key)
 
     def drop(self, host: HostId) -> None:
         self._expected.pop(host, None)

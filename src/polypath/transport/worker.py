@@ -11,12 +11,10 @@ import msgspec
 import zmq
 
 from polypath.errors import ProtocolError
-from polypath.messages import AnyCommand, Peer, Report, Return, Shutdown, Snapshot, decode_command, encode
-from polypath.transport import frames
-from polypath.transport.curve import WorkerSocket
+from polypath.messages import AnyCommand, Peer, Report, Return, Shutdown, Snapshot, decode_command
+from polypath.transport import ends, frames
 from polypath.transport.keys import WorkerLink, guard, listen, secure_client
-from polypath.transport.links import WorkerEnd
-from polypath.transport.streams import SCHEME, WorkerStream
+from polypath.transport.reports import pack_report
 from polypath.types import HostId
 
 log = logging.getLogger(__name__)
@@ -37,7 +35,8 @@ class WorkerChannel:
         self._backlog: collections.deque[AnyCommand] = collections.deque()
         self._on_return: Callable[[Return], None] | None = None
         self.peers = PeerChannel(link)
-        self._end: WorkerEnd = WorkerStream(link) if link.reports.startswith(SCHEME) else WorkerSocket(link)
+        self._me = frames.pack_hosts((link.host,))
+        self._end = ends.above(link)
 
     def receive(self) -> AnyCommand:
         """The next command, waiting for it.
@@ -74,7 +73,12 @@ class WorkerChannel:
 
     def send(self, report: Report) -> None:
         """Send a report to the head."""
-        self._end.send(frames.REPORT, encode(report))
+        kind, question, body = pack_report(report)
+        if kind == frames.ANSWER:
+            body = frames.pack_answer(question, self._me, body)
+        elif kind == frames.EXCEPTION:
+            body = frames.pack_exception(question, body)
+        self._end.send(kind, body)
 
     def close(self, linger: float = 2.0) -> None:
         """End all links; reports and shards still queued have `linger` seconds to leave."""
@@ -126,14 +130,19 @@ class PeerChannel:
         self._reader.start()
 
     def connect(self, peers: Iterable[Peer]) -> None:
-        """Where to send shards from now on."""
-        named = {peer.host: peer for peer in peers}
+        """Where to send shards for these from now on; what has no address is away."""
         with self._lock:
-            for host in [h for h in self._sockets if named.get(h) != self._peers.get(h)]:
-                self._sockets.pop(host).close(linger=0)
-            self._peers = named
-            for host in [h for h in self._waiting if h in named]:
-                for parts in self._waiting.pop(host):
+            for peer in peers:
+                host = peer.host
+                if self._peers.get(host) == peer:
+                    continue
+                if (socket := self._sockets.pop(host, None)) is not None:
+                    socket.close(linger=0)
+                if not peer.address:
+                    self._peers.pop(host, None)
+                    continue
+                self._peers[host] = peer
+                for parts in self._waiting.pop(host, ()):
                     self._socket(host).send_multipart(parts, copy=False)
 
     def send(self, host: HostId, tag: str, header: bytes, data: bytes | memoryview) -> None:

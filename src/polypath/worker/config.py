@@ -33,7 +33,25 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Addresses and keys of the transport, which alone reads them."""
 
 
-def decode_config(line: bytes) -> WorkerConfig:
+class HostOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """To a process of simulated hosts: start one, or end it now (without a config)."""
+
+    number: int
+    """Of the start."""
+    host: int
+    config: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class HostEnded(msgspec.Struct, frozen=True):
+    """From a process of simulated hosts: one ended as a worker's process would."""
+
+    number: int
+    """Of its start."""
+    status: int
+    cause: str
+
+
+def decode_config(line: bytes | msgspec.Raw) -> WorkerConfig:
     """The config in one line of JSON.
 
     Raises:

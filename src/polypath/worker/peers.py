@@ -60,6 +60,11 @@ def tag_of(out: ValueId, device: DeviceId, piece: int) -> str:
     return f"{out}:{device}:{piece}"
 
 
+def device_of(tag: str) -> DeviceId:
+    """The device that a piece is for."""
+    return int(tag.split(":")[1])
+
+
 class PeerPost:
     """Sends pieces to other workers' devices and hands out those that come."""
 

@@ -98,7 +98,7 @@ class Questions:
     def _report(self, question: Question, outcome: Any) -> m.Report:
         match question:
             case m.Await(request=request):
-                return m.Ready(self._host, request, outcome)
+                return m.Ready((self._host,), request, outcome)
             case m.Fetch(request=request):
                 return m.Fetched(self._host, request, outcome)
             case _:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -46,7 +45,7 @@ class Channel(Protocol):
     def peers(self) -> PeerLink: ...
 
     def receive(self) -> m.Command:
-        """The next command; waits for it."""
+        """The next command; waits for it. Only `run` calls it."""
         ...
 
     def send(self, report: m.Report) -> None:
@@ -57,7 +56,15 @@ class Channel(Protocol):
 class Worker:
     """One host's part of its island."""
 
-    def __init__(self, config: WorkerConfig, channel: Channel, executor: Executor, waits: Waits) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        channel: Channel,
+        executor: Executor,
+        waits: Waits,
+        compilers: ThreadPoolExecutor | None = None,
+    ) -> None:
+        """`compilers` are threads to share with other workers of the process."""
         self._config = config
         self._host = config.host
         self._channel = channel
@@ -89,7 +96,7 @@ class Worker:
         )
         self._local = {device.id for device in executor.devices}
         self._questions = Questions(config, channel.send, executor, self._store, self._programs)
-        self._compilers = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
+        self._compilers = compilers or ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
         self._lock = threading.Lock()
         self._handlers: dict[type[m.Command], Callable[[Any], None]] = {
             m.Execute: self._executions.execute,
@@ -110,15 +117,19 @@ class Worker:
 
     def run(self) -> None:
         """Join, and apply commands until one ends the worker."""
-        self._join()
-        while True:
-            command = self._channel.receive()
-            if isinstance(command, m.Shutdown):
-                return
-            if isinstance(command, m.Snapshot):
-                self._leave(command)
-                return
-            self.apply(command)
+        self.join()
+        while self.take(self._channel.receive()):
+            pass
+
+    def take(self, command: m.Command) -> bool:
+        """Apply any command; False if it ended the worker."""
+        if isinstance(command, m.Shutdown):
+            return False
+        if isinstance(command, m.Snapshot):
+            self._leave(command)
+            return False
+        self.apply(command)
+        return True
 
     def apply(self, command: m.Command) -> None:
         """Apply one command of those that do not end the worker."""
@@ -203,7 +214,6 @@ class Worker:
         self._compilers.submit(self._compile_now, command.executable, source)
 
     def _compile_now(self, name: ExecutableId, source: Source) -> None:
-        started = time.perf_counter()
         compiled = False
         try:
             program = self._runner(source).compile(source)
@@ -216,7 +226,7 @@ class Worker:
             with self._lock:
                 if self._sources.get(name) is source:  # else it was unloaded meanwhile
                     self._programs[name] = program
-        self._channel.send(m.Compiled(self._host, name, result, time.perf_counter() - started, compiled))
+        self._channel.send(m.Compiled((self._host,), name, result, compiled))
 
     def _runner(self, source: Source) -> Runner:
         runner = self._runners.get(source.kind)
@@ -245,7 +255,8 @@ class Worker:
 
     # --- Beginning and end
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Report that this worker is up, with what its snapshot held."""
         if self._config.snapshot:
             self._sources = snapshot.load(Path(self._config.snapshot), self._store, self._executor)
             loading: dict[ExecutableId, Future[Program]] = {

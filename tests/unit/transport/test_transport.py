@@ -46,8 +46,8 @@ class Pair:
         channel = WorkerChannel(link)
         channel.peers.listen(lambda tag, header, data: self.shards.put((tag, header, bytes(data))))
         self.workers.append(channel)
-        channel.send(Ready(host, 0, None))
-        self.until(lambda: any(isinstance(r, Ready) and r.host == host for r in self.reports))
+        channel.send(Ready((host,), 0, None))
+        self.until(lambda: any(isinstance(r, Ready) and r.hosts == (host,) for r in self.reports))
         return channel
 
     def send(self, *commands: tuple[tuple[int, ...], int, Command]) -> None:
@@ -103,7 +103,7 @@ def test_reports_arrive_in_order(pair: Pair) -> None:
 
     def send() -> None:
         for number in range(1, 500):
-            worker.send(Ready(0, number, None))
+            worker.send(Ready((0,), number, None))
 
     sender = threading.Thread(target=send)
     sender.start()
@@ -115,10 +115,10 @@ def test_reports_arrive_in_order(pair: Pair) -> None:
 def test_a_replaced_worker_is_not_heard(pair: Pair) -> None:
     old = pair.worker(0)
     link = pair.head.link(0, 2, f"ipc://{pair.folder}/again")
-    old.send(Ready(0, 7, None))
+    old.send(Ready((0,), 7, None))
     new = WorkerChannel(link)
     pair.workers.append(new)
-    new.send(Ready(0, 8, None))
+    new.send(Ready((0,), 8, None))
     pair.until(lambda: len(pair.reports) > 1)
     assert [r.request for r in pair.reports if isinstance(r, Ready)] == [0, 8]
 
@@ -174,7 +174,7 @@ def test_a_key_of_another_cluster_is_refused(pair: Pair) -> None:
     stranger = msgspec.structs.replace(link, keys=KeyPair.new())
     channel = WorkerChannel(stranger)
     pair.workers.append(channel)
-    channel.send(Ready(0, 0, None))
+    channel.send(Ready((0,), 0, None))
     pair.until(lambda: pair.head.statistics().refused_keys > 0)
     assert pair.reports == []
 
@@ -197,7 +197,7 @@ def test_malformed_reports_are_dropped(pair: Pair, kind: int, data: bytes) -> No
     before, count = pair.head.statistics(), len(pair.reports)
     worker._end.send(kind, data)
     worker._end.send(frames.REPORT, b"\xc1")
-    worker.send(Ready(0, 1, None))
+    worker.send(Ready((0,), 1, None))
     pair.until(lambda: len(pair.reports) > count)
     assert pair.head.statistics().refused_frames > before.refused_frames
 

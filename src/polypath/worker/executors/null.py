@@ -6,6 +6,7 @@ controller, the transport and the worker's own log can be tried at any scale on 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import re
@@ -32,25 +33,57 @@ class _Array:
 
     __slots__ = ("data", "deleted", "kind")
 
-    def __init__(self, kind: ShardType, data: npt.NDArray[Any] | None = None) -> None:
+    def __init__(self, kind: ShardType, data: npt.NDArray[Any] | None = None, deleted: bool = False) -> None:
         self.kind = kind
         self.data = data
-        self.deleted = False
+        self.deleted = deleted
+
+    def delete(self) -> None:
+        self.deleted = True
+        self.data = None
+
+
+@final
+class _Whole:
+    """The shards of a host together; made one by one only for who looks at them."""
+
+    __slots__ = ("_deleted", "kind", "shards")
+
+    def __init__(self, kind: ShardType, shards: list[_Array] | None = None) -> None:
+        self.kind = kind
+        self.shards = shards
+        self._deleted = False
+
+    @property
+    def deleted(self) -> bool:
+        if self.shards is None:
+            return self._deleted
+        return any(shard.deleted for shard in self.shards)
+
+    def delete(self) -> None:
+        self._deleted = True
+        for shard in self.shards or ():
+            shard.delete()
+
+    def split(self, count: int) -> list[_Array]:
+        if self.shards is None:
+            self.shards = [_Array(self.kind, None, self._deleted) for _ in range(count)]
+        return self.shards
 
 
 @final
 class _Place(Place):
-    """A whole is the list of its shards."""
+    """A whole is a `_Whole`."""
 
     def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...]) -> None:
         self.devices = devices
         self.local = local
 
     def split(self, whole: Any) -> list[Shard]:
-        return list(whole)
+        return list(cast(_Whole, whole).split(len(self.local)))
 
     def join(self, shards: list[Shard], shard_type: ShardType) -> Any:
-        return shards
+        return _Whole(shard_type, shards)
 
 
 @final
@@ -111,51 +144,24 @@ class NullExecutor(Executor):
         return True
 
     def wait(self, value: Shard) -> None:
-        if any(each.deleted for each in _each(value)):
+        if value.deleted:
             raise FailedValue(DELETED)
 
     def delete(self, value: Shard) -> None:
-        for each in _each(value):
-            each.deleted = True
-            each.data = None
+        value.delete()
 
     def is_deleted(self, value: Shard) -> bool:
-        return any(each.deleted for each in _each(value))
+        return value.deleted
 
     def memory_kind(self, shard: Shard) -> str:
         return "device"
 
     def compile(self, source: Source) -> Program:
-        signature = stablehlo.read(source.program)
-        place = self._places.setdefault(
-            source.devices, _Place(source.devices, tuple(d for d in source.devices if d in self._local))
-        )
-        parameters = _tilings(signature.parameter_shardings)
-        results = _tilings(signature.result_shardings)
-        one = len(source.devices) == 1
-        info = ProgramInfo(
-            name=signature.name,
-            fingerprint=hashlib.sha256(source.program + source.options).digest(),
-            devices=source.devices,
-            outputs=tuple(
-                ArraySpec(dtype, shape, Sharding(source.devices, "device", None if one else sharding))
-                for (dtype, shape), (sharding, _) in zip(signature.results, results, strict=True)
-            ),
-            parameter_shardings=None if one else tuple(sharding for sharding, _ in parameters),
-            output_shardings=None if one else tuple(sharding for sharding, _ in results),
-            parameter_layouts=tuple(_row_major(kind) for kind in signature.parameters),
-            output_layouts=tuple(_row_major(kind) for kind in signature.results),
-            output_memory_kinds=("device",) * len(signature.results),
-            donated=signature.donated,
-            memory_stats=None,
-            code_size=0,
-        )
-        return _Program(
-            place,
-            info,
-            tuple(_cut(kind, tiles) for kind, (_, tiles) in zip(signature.parameters, parameters, strict=True)),
-            tuple(_cut(kind, tiles) for kind, (_, tiles) in zip(signature.results, results, strict=True)),
-        )
+        place = self._places.get(source.devices)
+        if place is None:
+            place = _Place(source.devices, tuple(d for d in source.devices if d in self._local))
+            self._places[source.devices] = place
+        return _Program(place, *_analysed(source.program, source.options, source.devices))
 
     def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int, end: bool) -> Launched:
         assert isinstance(program, _Program)
@@ -170,9 +176,7 @@ class NullExecutor(Executor):
         for index in program.info.donated:
             if index not in kept:
                 self.delete(wholes[index])
-        outs = [
-            Value(None, [_Array(kind) for _ in program.place.local], program.place, kind) for kind in program.results
-        ]
+        outs = [Value(None, _Whole(kind), program.place, kind) for kind in program.results]
         return Launched(outs, b"" if end else None)
 
     def cost_analysis(self, program: Program) -> dict[str, float]:
@@ -188,8 +192,37 @@ class NullExecutor(Executor):
         return _row_major((dtype, shape))
 
 
-def _each(value: Any) -> list[_Array]:
-    return cast(list[_Array], value) if isinstance(value, list) else [value]
+@functools.lru_cache(maxsize=64)
+def _analysed(
+    program: bytes, options: bytes, devices: tuple[DeviceId, ...]
+) -> tuple[ProgramInfo, tuple[ShardType, ...], tuple[ShardType, ...]]:
+    """What a program is, what one device takes and what it gives: the same for all hosts that share a process."""
+    signature = stablehlo.read(program)
+    parameters = _tilings(signature.parameter_shardings)
+    results = _tilings(signature.result_shardings)
+    one = len(devices) == 1
+    info = ProgramInfo(
+        name=signature.name,
+        fingerprint=hashlib.sha256(program + options).digest(),
+        devices=devices,
+        outputs=tuple(
+            ArraySpec(dtype, shape, Sharding(devices, "device", None if one else sharding))
+            for (dtype, shape), (sharding, _) in zip(signature.results, results, strict=True)
+        ),
+        parameter_shardings=None if one else tuple(sharding for sharding, _ in parameters),
+        output_shardings=None if one else tuple(sharding for sharding, _ in results),
+        parameter_layouts=tuple(_row_major(kind) for kind in signature.parameters),
+        output_layouts=tuple(_row_major(kind) for kind in signature.results),
+        output_memory_kinds=("device",) * len(signature.results),
+        donated=signature.donated,
+        memory_stats=None,
+        code_size=0,
+    )
+    return (
+        info,
+        tuple(_cut(kind, tiles) for kind, (_, tiles) in zip(signature.parameters, parameters, strict=True)),
+        tuple(_cut(kind, tiles) for kind, (_, tiles) in zip(signature.results, results, strict=True)),
+    )
 
 
 def _row_major(kind: ShardType) -> bytes:

@@ -1,0 +1,269 @@
+"""`python -m polypath.worker.simulated`: many simulated hosts in one process, below a relay that is part of it.
+
+Each host is a `Worker` of its own over a `NullExecutor`, with its own store, programs and place in the log.
+What they share is the process: one link to the node above, where this process is a relay; one socket for
+shards; one thread that applies commands, host after host. A command is read once for all of them.
+
+That thread may wait for shards that hosts of this process send each other: it applies a command to all of
+its hosts before the next, so what it waits for was started before.
+
+Standard input has a `WorkerLink` on its first line, then orders to start and to end hosts; its end is the process's.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import sys
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from polypath import messages as m
+from polypath.errors import ProtocolError
+from polypath.transport import ends, frames
+from polypath.transport.answers import Answers, Joined
+from polypath.transport.frames import Down
+from polypath.transport.keys import WorkerLink
+from polypath.transport.relay import decode_expect
+from polypath.transport.reports import pack_report
+from polypath.transport.routes import Routes
+from polypath.transport.worker import PeerChannel
+from polypath.types import DeviceId, HostId
+from polypath.worker.__main__ import die_with_parent
+from polypath.worker.config import HostEnded, HostOrder, WorkerConfig, decode_config
+from polypath.worker.executors.null import NullExecutor
+from polypath.worker.peers import OnPeer, device_of
+from polypath.worker.server import Worker
+from polypath.worker.waits import Waits
+
+_log = logging.getLogger(__name__)
+
+_KILLED: Final = -9
+
+
+class SimulatedHosts:
+    """The hosts of this process, and its links."""
+
+    def __init__(self, link: WorkerLink) -> None:
+        self._above = ends.above(link)
+        self._routes = Routes()
+        self._answers = Answers()
+        self._lock = threading.Lock()
+        self._compilers = ThreadPoolExecutor(1, "compile")
+        self._waits = Waits()
+        self._hosts: dict[HostId, _Host] = {}
+        self._shards = Shards(PeerChannel(link))
+        self._above.send(frames.SERVING, b"")
+
+    def run(self, orders: int) -> None:
+        """Apply commands, and orders from a descriptor, until that or the link ends."""
+        rest = b""
+        while True:
+            if self._above.poll(orders):
+                self._read_command()
+                continue
+            data = os.read(orders, 1 << 16)
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._obey(msgspec.json.decode(line, type=HostOrder))
+            gc.freeze()  # Hosts stay: looking through them for garbage would be most of the work.
+
+    # --- Hosts --------------------------------------------------------------------------------
+
+    def _obey(self, order: HostOrder) -> None:
+        if order.config == b"null":
+            host = self._hosts.get(order.host)
+            if host is not None and host.number == order.number:
+                self._end(host, _KILLED, "killed by SIGKILL")
+            return
+        config = decode_config(order.config)
+        link = msgspec.json.decode(config.control, type=WorkerLink)
+        host = _Host(self, self._shards, order.number, link, config)
+        self._hosts[order.host] = host
+        self._shards.take_for(order.host, (device.id for device in host.executor.devices))
+        host.worker = Worker(config, host, host.executor, self._waits, self._compilers)
+        host.worker.join()
+
+    def _end(self, host: _Host, status: int, cause: str) -> None:
+        del self._hosts[host.id]
+        self._shards.leave(host.id)
+        host.gone = True
+        words = msgspec.json.encode(HostEnded(host.number, status, cause))
+        self._above.send(frames.FROM, frames.pack_from(host.id, host.incarnation, frames.ENDED, words))
+
+    # --- Commands -----------------------------------------------------------------------------
+
+    def _read_command(self) -> None:
+        try:
+            _, data = self._above.receive()
+            self._take(Down.unpack(data))
+        except (ProtocolError, msgspec.MsgspecError) as error:
+            _log.warning("Dropped a malformed command: %s", error)
+
+    def _take(self, down: Down) -> None:
+        if down.kind == frames.COMMAND:
+            hosts = self._routes.hosts(down.route)
+            if down.question:
+                with self._lock:
+                    self._answers.ask(down.question, hosts)
+            self._apply(hosts, m.decode_command(down.body))
+            return
+        told = decode_expect(down.body)
+        if down.kind == frames.EXPECT:
+            self._routes.add(told.node, told.node)
+            self._above.send(frames.EXPECTED, frames.pack_exception(down.question, b""))
+        else:
+            self._routes.remove(told.node)
+            with self._lock:
+                self._tell(self._answers.drop((told.node,)))
+
+    def _apply(self, hosts: Iterable[HostId], command: m.AnyCommand) -> None:
+        for number in hosts:
+            host = self._hosts.get(number)
+            if host is None:
+                continue
+            try:
+                goes_on = host.worker.take(command)
+            except Exception as error:  # What would end a worker's process ends the host.
+                _log.exception("Host %d failed.", number)
+                self._end(host, 1, f"exited with status 1; its last words: {error}")
+            else:
+                if not goes_on:
+                    self._end(host, 0, "exited with status 0")
+
+    # --- Reports, from any thread -------------------------------------------------------------
+
+    def report(self, host: _Host, report: m.Report) -> None:
+        """Hand a host's report up, or keep it until it goes with those of the others."""
+        kind, question, body = pack_report(report)
+        with self._lock:
+            if kind == frames.ANSWER:
+                self._tell(self._answers.take(question, (host.id,), body))
+                return
+            if kind == frames.EXCEPTION:
+                body = frames.pack_exception(question, body)
+            self._above.send(frames.FROM, frames.pack_from(host.id, host.incarnation, kind, body))
+            if question:
+                self._tell(self._answers.count(question, (host.id,)))
+
+    def _tell(self, answers: Iterable[Joined]) -> None:
+        for question, hosts, body in answers:
+            self._above.send(frames.ANSWER, frames.pack_answer(question, frames.pack_hosts(hosts), body))
+
+
+class _Host:
+    """One host: its worker, and the channel that it has to the process's links."""
+
+    worker: Worker
+
+    def __init__(
+        self, hosts: SimulatedHosts, shards: Shards, number: int, link: WorkerLink, config: WorkerConfig
+    ) -> None:
+        self._hosts = hosts
+        self.id = link.host
+        self.number = number
+        self.incarnation = link.incarnation
+        self.executor = NullExecutor(config)
+        self.peers = _Peers(self.id, shards)
+        self.gone = False
+
+    def receive(self) -> m.Command:
+        raise NotImplementedError("Commands are handed to the workers of this process.")
+
+    def send(self, report: m.Report) -> None:
+        if not self.gone:
+            self._hosts.report(self, report)
+
+
+class Shards:
+    """Shards between the hosts of this process, and to and from those elsewhere."""
+
+    def __init__(self, channel: PeerChannel) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._hosts: dict[DeviceId, HostId] = {}
+        self._here: dict[HostId, OnPeer | None] = {}
+        self._waiting: dict[HostId, list[tuple[str, bytes, bytes | memoryview]]] = {}
+        channel.listen(self._arrived)
+
+    def take_for(self, host: HostId, devices: Iterable[DeviceId]) -> None:
+        """Take what comes for these devices: a host with them starts here."""
+        with self._lock:
+            self._here[host] = None
+            self._hosts.update(dict.fromkeys(devices, host))
+
+    def leave(self, host: HostId) -> None:
+        """A host ended. What comes for it waits for its next start."""
+        with self._lock:
+            self._here[host] = None
+
+    def me(self, host: HostId) -> m.Peer:
+        return msgspec.structs.replace(self._channel.me, host=host)
+
+    def listen(self, host: HostId, on_shard: OnPeer) -> None:
+        with self._lock:
+            self._here[host] = on_shard
+            waiting = self._waiting.pop(host, [])
+        for tag, header, data in waiting:
+            on_shard(tag, header, memoryview(data))
+
+    def connect(self, peers: Iterable[m.Peer]) -> None:
+        self._channel.connect(peer for peer in peers if peer.host not in self._here)
+
+    def send(self, host: HostId, tag: str, header: bytes, data: bytes | memoryview) -> None:
+        if host in self._here:
+            self._arrived(tag, header, data)
+        else:
+            self._channel.send(host, tag, header, data)
+
+    def _arrived(self, tag: str, header: bytes, data: bytes | memoryview) -> None:
+        host = self._hosts[device_of(tag)]
+        with self._lock:
+            on_shard = self._here[host]
+            if on_shard is None:
+                self._waiting.setdefault(host, []).append((tag, header, data))
+                return
+        on_shard(tag, header, memoryview(data))
+
+
+class _Peers:
+    """One host's link to its peers."""
+
+    def __init__(self, host: HostId, shards: Shards) -> None:
+        self._host = host
+        self._shards = shards
+        self.me = shards.me(host)
+
+    def listen(self, on_shard: OnPeer, /) -> None:
+        self._shards.listen(self._host, on_shard)
+
+    def connect(self, peers: tuple[m.Peer, ...]) -> None:
+        self._shards.connect(peers)
+
+    def send(self, host: HostId, tag: str, header: bytes, data: bytes | memoryview) -> None:
+        self._shards.send(host, tag, header, data)
+
+
+def main() -> None:
+    """The process."""
+    die_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    stdin, line = sys.stdin.fileno(), b""
+    while not line.endswith(b"\n"):  # No further: `run` reads the rest.
+        line += os.read(stdin, 1)
+    SimulatedHosts(msgspec.json.decode(line, type=WorkerLink)).run(stdin)
+    os._exit(0)  # Threads of hosts may wait for what will never come.
+
+
+if __name__ == "__main__":
+    main()
