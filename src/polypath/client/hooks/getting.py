@@ -19,6 +19,7 @@ from typing import Any, Final
 import jax
 import numpy as np
 from jax._src import array as jax_array
+from jax._src import lib
 from jax.extend import ifrt_programs
 
 from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
@@ -27,6 +28,7 @@ from polypath.client.landing import Landing
 from polypath.plugins import EXPORT_REQUEST
 
 _Array: Any = jax_array.ArrayImpl
+_Loaded: Any = lib.xla_client.LoadedExecutable
 _errors: Any = jax.errors
 _programs: Any = ifrt_programs
 
@@ -45,7 +47,7 @@ def install(client: Any, folder: Path | None) -> None:
     """Put the hooks in place; `folder` is the session's, None if it has none."""
     global _exporter
     try:
-        _exporter = None if folder is None else _Exporter(client, Landing(folder))
+        _exporter = _Exporter(client, Landing(folder)) if folder is not None and _takes_numbers() else None
     except OSError as error:  # Its name is too long for a socket, say.
         _log.info("Arrays come through the head: %s", error)
     replace(_Array, "copy_to_host_async", _copy_to_host_async)
@@ -59,6 +61,11 @@ def uninstall() -> None:
     if _exporter is not None:
         _exporter.close()
         _exporter = None
+
+
+def _takes_numbers() -> bool:
+    """Whether this jaxlib, as none before 0.10 does, lets an execution have a number: arrays are told apart by it."""
+    return "launch_id" in (_Loaded.execute_sharded.__doc__ or "")
 
 
 class _Value(property):

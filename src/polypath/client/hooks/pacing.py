@@ -7,6 +7,7 @@ even then there is no room it is refused in one sentence, and the session goes o
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from collections.abc import Iterable
@@ -43,7 +44,8 @@ def _put(original: Any) -> Any:
     def put(aval: Any, sharding: Any, xs: Any, devices: Any, *rest: Any, **more: Any) -> Any:
         if _pace is not None and devices and is_cluster(devices[0].client):
             # Each is written for itself, also where several are one array.
-            size = sum(x.nbytes for x in xs if isinstance(x, _HOST_ARRAYS) and x.nbytes >= THRESHOLD_BYTES)
+            sizes = (math.prod(x.shape) * x.dtype.itemsize for x in xs if isinstance(x, _HOST_ARRAYS))
+            size = sum(size for size in sizes if size >= THRESHOLD_BYTES)
             if size:
                 _pace.wait(size, devices)
         return original(aval, sharding, xs, devices, *rest, **more)
