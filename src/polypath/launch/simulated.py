@@ -6,6 +6,7 @@ have ended, after all that these reported.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,14 +45,19 @@ class SimulatedLauncher(LocalLauncher):
         self, island: IslandId, specs: Sequence[WorkerSpec], rendezvous: bytes | None = None
     ) -> dict[HostId, int]:
         pids: dict[HostId, int] = {}
+        orders: dict[Child, list[bytes]] = {}
         for spec in specs:
             place = self._places.get(spec.host)
             if place is None:
                 raise ClusterError(f"Host {spec.host} has no process to run in: its relay ended; start it again.")
             number = next(self._numbers)
             self._running[spec.host] = number, place
-            _order(place, HostOrder(number, spec.host, msgspec.Raw(spec.config)))
+            order = HostOrder(number, spec.host, msgspec.Raw(spec.config))
+            orders.setdefault(place, []).append(msgspec.json.encode(order))
             pids[spec.host] = place.process.pid
+        # On threads: more than a pipe holds, for a process that has much to tell us meanwhile.
+        tell = [asyncio.to_thread(processes.tell, place.process, b"\n".join(lines)) for place, lines in orders.items()]
+        await asyncio.gather(*tell)
         return pids
 
     async def start_relay(self, spec: RelaySpec) -> None:
@@ -64,7 +70,7 @@ class SimulatedLauncher(LocalLauncher):
     async def kill(self, host: HostId) -> None:
         if (running := self._running.get(host)) is not None:
             number, place = running
-            _order(place, HostOrder(number, host))
+            processes.tell(place.process, msgspec.json.encode(HostOrder(number, host)))
 
     def relay_ended(self, relay: int, child: Child) -> None:
         self._places = {host: place for host, place in self._places.items() if place is not child}
@@ -82,7 +88,3 @@ class SimulatedLauncher(LocalLauncher):
         del self._running[host]
         if place.wanted:
             self.on_exit(WorkerExit(host, place.process.pid, status, cause))
-
-
-def _order(place: Child, order: HostOrder) -> None:
-    processes.tell(place.process, msgspec.json.encode(order))
