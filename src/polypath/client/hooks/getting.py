@@ -28,7 +28,7 @@ from polypath.client.landing import Landing
 from polypath.plugins import EXPORT_REQUEST
 
 _Array: Any = jax_array.ArrayImpl
-_Loaded: Any = lib.xla_client.LoadedExecutable
+_lib: Any = lib
 _errors: Any = jax.errors
 _programs: Any = ifrt_programs
 
@@ -65,7 +65,7 @@ def uninstall() -> None:
 
 def _takes_numbers() -> bool:
     """Whether this jaxlib, as none before 0.10 does, lets an execution have a number: arrays are told apart by it."""
-    return "launch_id" in (_Loaded.execute_sharded.__doc__ or "")
+    return "launch_id" in (_lib.xla_client.LoadedExecutable.execute_sharded.__doc__ or "")
 
 
 class _Value(property):
