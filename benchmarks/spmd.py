@@ -15,18 +15,16 @@ from lineup import Contender
 LENGTHS: Final = {"step_0.1": 0.1, "step_1": 1.0, "step_2.3": 2.3, "step_10": 10.0, "step_35": 35.0}
 """Milliseconds that a device of its own would compute for, by the sample's name."""
 
-METRICS: Final = {name: f"{length:g} ms,\nsteps/s" for name, length in LENGTHS.items()} | {
-    "tokens": "language model,\ntokens/s"
-}
+METRICS: Final = {name: f"{length:g} ms" for name, length in LENGTHS.items()} | {"tokens": "model"}
 HOSTS: Final = (2, 4)
 
 CAPTION: Final = "\n".join(
     (
         "A step is a jitted shard_map: on each device a loop of 64×64 matrix products, as long as the heading says on "
         "a core of its own,",
-        "then a psum. Steps per second of a chain, each on the result before; every 24th is awaited, for "
+        "then a psum. Groups: processes × CPU devices of each. Steps per second of a chain, each on the result before; every 24th is awaited, for "
         "all alike (about 32",
-        "unawaited deadlock XLA's CPU collectives). One CPU device for each process. language model: the training step "
+        "unawaited deadlock XLA's CPU collectives). model: tokens per second of the training step "
         "of examples/train_lm.py,",
         "which wants eight devices. Multi-controller: figures of the first of its processes.",
     )
@@ -43,7 +41,7 @@ def contenders(quick: bool) -> list[Contender]:
 
 
 def _on(hosts: int, devices: int, arguments: list[str]) -> list[Contender]:
-    group, script = f"processes × devices: {hosts} × {devices}", "jax_spmd.py"
+    group, script = f"{hosts} × {devices}", "jax_spmd.py"
     arguments = [*arguments, f"--devices={hosts * devices}"]
     return [
         Contender("Polypath", group, lambda: lineup.polypath(script, arguments, hosts, devices)),
