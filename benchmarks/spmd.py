@@ -22,8 +22,8 @@ CAPTION: Final = "\n".join(
     (
         "A step is a jitted shard_map: on each device a loop of 64×64 matrix products, as long as the heading says on "
         "a core of its own,",
-        "then a psum. Groups: processes × CPU devices of each. Steps per second of a chain, each on the result before; every 24th is awaited, for "
-        "all alike (about 32",
+        "then a psum. Groups: processes × CPU devices of each. Steps per second of a chain, each on the result before; "
+        "every 24th is awaited, for all alike (about 32",
         "unawaited deadlock XLA's CPU collectives). model: tokens per second of the training step "
         "of examples/train_lm.py,",
         "which wants eight devices. Multi-controller: figures of the first of its processes.",
