@@ -16,11 +16,10 @@ from comparison import JsonFile, Limit, Only, Quick, RayPython, Rounds, compare
 from lineup import Contender
 
 METRICS: Final = {
-    "import_s": "import\njax or ray, s",
     "own_import_ms": "import\npolypath, ms",
     "devices_s": "start to\ndevices, s",
     "first_s": "to the first\nresult, s",
-    "all_s": "all\nof it, s",
+    "all_s": "all, with\nimports, s",
     "compiled": "programs\ncompiled",
 }
 
