@@ -214,14 +214,17 @@ class Connection(asyncio.BufferedProtocol):
                 raise Broken(Error.PROTOCOL_ERROR, "The first settings answer none.")
             return
         self._greeted = True
+        before = self._initial_window
         for name, value in values:
             if name == h2.SETTING_WINDOW:
-                change, self._initial_window = value - self._initial_window, value
-                for stream in tuple(self._streams.values()):
-                    self._widen(stream, change)
+                self._initial_window = value
             elif name == h2.SETTING_FRAME:
                 self.most_frame = value
+        # Ours first: until a client reads it, what goes beyond its former window is an error to it.
         self.send(h2.frame(h2.SETTINGS, h2.ACK, 0))
+        if self._initial_window != before:
+            for stream in tuple(self._streams.values()):
+                self._widen(stream, self._initial_window - before)
 
     def _receive_ping(self, frame: Frame) -> None:
         if len(frame.payload) != 8 or frame.stream:

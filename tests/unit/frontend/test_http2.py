@@ -174,6 +174,21 @@ def test_the_clients_windows_are_kept() -> None:
     asyncio.run(main())
 
 
+def test_a_wider_window_is_acknowledged_before_it_is_used() -> None:
+    """A client holds what comes before the acknowledgement against its former window (gRPC of jaxlib 0.12 does)."""
+
+    async def main() -> None:
+        async with Wire(METHODS, h2.PREFACE + h2.settings([(h2.SETTING_WINDOW, 10)])) as wire:
+            request = h2.frame(h2.DATA, h2.END_STREAM, 1, h2.message_bytes(b"x" * 95))
+            await wire.send(call(1, "/s/slow") + request)
+            written = len(wire.transport.written)
+            wire.connection.data_received(h2.settings([(h2.SETTING_WINDOW, 40), (h2.SETTING_WINDOW, 50)]))
+            acknowledgement = h2.frame(h2.SETTINGS, h2.ACK, 0)
+            assert bytes(wire.transport.written[written:]).startswith(acknowledgement + h2.head(h2.DATA, 0, 1, 40))
+
+    asyncio.run(main())
+
+
 def test_the_connections_window_is_kept_and_shared() -> None:
     async def main() -> None:
         start = h2.PREFACE + h2.settings([(h2.SETTING_WINDOW, 1 << 20)])
