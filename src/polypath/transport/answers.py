@@ -29,8 +29,9 @@ class Answers:
         self._open: dict[int, _Open] = {}
 
     def ask(self, question: int, hosts: Iterable[HostId]) -> None:
-        """These are asked."""
-        self._open[question] = _Open(set(hosts))
+        """These are asked, maybe after others were: a host that comes up late gets what was held for it by itself."""
+        if hosts := set(hosts):
+            self._open.setdefault(question, _Open(set())).missing.update(hosts)
 
     def take(self, question: int, hosts: Iterable[HostId], body: bytes) -> list[Joined]:
         """These have answered; a question that is not open is not waited for."""
