@@ -22,8 +22,11 @@ fuzz: $(VENV)/.installed  ## Fuzz the frontend and the transport for longer than
 
 lock: $(VENV)/.installed  ## Pin all dependencies anew.
 	$(BIN)/pip install -q uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --group third-party --all-extras --universal --python-version 3.11 \
-	  --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --group third-party --group torch --all-extras --no-emit-package torch \
+	  --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  --no-emit-find-links -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra torch --no-deps --universal --python-version 3.11 --no-header \
+	  --no-annotate | grep '^torch==' > requirements-torch.lock
 
 protos: $(VENV)/.installed  ## Generate the wire schema's Python from its .proto.
 	$(BIN)/python -m polypath.frontend.wire.generate
@@ -31,11 +34,14 @@ protos: $(VENV)/.installed  ## Generate the wire schema's Python from its .proto
 clean:
 	rm -rf $(VENV) out dist build
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+# PyTorch has a lock of its own, without hashes: which build of that version pip finds (for CUDA, with the packages of
+# CUDA that this one names; for CPUs, with none) is the machine's affair.
+$(VENV)/.installed: requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Polypath needs Python 3.11 or newer and $(PYTHON) is older: give a newer one as PYTHON=..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "Python's venv module is missing: install it (Debian: apt install python3-venv), then run make again."; exit 1; }
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements-torch.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@

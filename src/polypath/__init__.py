@@ -4,7 +4,13 @@ import polypath
 
 with polypath.start(hosts=2, devices_per_host=4) as cluster:
     ...  # ordinary JAX
+
+`polypath.torch` is imported when it is first used: it needs PyTorch, and nothing else does.
 """
+
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 
 from polypath.client.cluster import Cluster, connect, start
 from polypath.errors import (
@@ -30,3 +36,13 @@ __all__ = [
     "connect",
     "start",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name != "torch":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if find_spec("torch") is None:
+        raise ModuleNotFoundError(
+            "polypath.torch needs PyTorch, which is not installed: pip install 'polypath[torch]'.", name="torch"
+        )
+    return import_module("polypath.torch")
