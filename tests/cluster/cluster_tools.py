@@ -106,9 +106,9 @@ class Client:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def end(self) -> tuple[int, str, str]:
+    def end(self, timeout: float = TIMEOUT) -> tuple[int, str, str]:
         """Exit status, and what was left on stdout and stderr."""
-        out, err = self.process.communicate(timeout=TIMEOUT)
+        out, err = self.process.communicate(timeout=timeout)
         return self.process.returncode, out, err
 
 
