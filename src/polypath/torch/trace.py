@@ -89,7 +89,7 @@ class _Program:
         self._outputs = outputs
         random = any(step[3] for step in steps)
         self.random = random
-        placed = {"out_shardings": shardings} if any(one is not None for one in shardings) else {}
+        placed = {"out_shardings": list(shardings)} if any(one is not None for one in shardings) else {}
         self.call = jax.jit(self._run, donate_argnums=tuple(index + 1 for index in donated), **placed)
 
     def _run(self, seed: Array, *arrays: Array) -> list[Array]:
