@@ -1,4 +1,15 @@
-"""PyTorch on a cluster's devices: an unmodified model, `loss.backward()`, `optimizer.step()`, `torch.compile`.
+"""PyTorch on the cluster's devices: unmodified models and training loops, on the device that `device()` names.
 
-Nothing below imports this, and `import polypath` does not import torch.
+    dev = polypath.torch.device()
+    model = Model().to(dev)
+    polypath.torch.shard(model, mesh, {"blocks.*.mlp.w1": ("model", None)})
+    step = torch.compile(train_step, backend="polypath")
+
+Needs `pip install polypath[torch]`.
 """
+
+from polypath.torch.device import device as device
+from polypath.torch.kernels import HostWarning as HostWarning
+from polypath.torch.sharding import fsdp as fsdp
+from polypath.torch.sharding import shard as shard
+from polypath.torch.trace import TorchError as TorchError

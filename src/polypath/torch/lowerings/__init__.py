@@ -1,0 +1,40 @@
+"""What stands for torch's operators on the devices: functions on jax arrays that `jax.jit` can trace.
+
+An operator either has a lowering, or a decomposition of torch's into operators that have, or its
+result's shape depends on data; else it cannot run on the devices. Decides nothing about devices, memory or views.
+"""
+
+from __future__ import annotations
+
+
+import torch
+
+from polypath.torch.lowerings import (  # noqa: F401 - each fills the table
+    adopted,
+    elementwise,
+    foreach,
+    indexing,
+    linalg,
+    matmul,
+    nn,
+    random,
+    reductions,
+    shapes,
+    special,
+)
+from polypath.torch.lowerings.decomposed import decompositions
+from polypath.torch.lowerings.dependent import DATA_DEPENDENT, is_data_dependent
+from polypath.torch.lowerings.table import LOWERINGS, RANDOM, Lowering
+from polypath.torch.dtypes import jax_dtype as dtype
+
+__all__ = ["DATA_DEPENDENT", "decompositions", "dtype", "find", "is_data_dependent", "is_random"]
+
+
+def find(operator: torch._ops.OpOverload) -> Lowering | None:
+    """The lowering of a functional overload."""
+    return LOWERINGS.get(operator)
+
+
+def is_random(operator: torch._ops.OpOverload) -> bool:
+    """Whether the lowering takes a key of random numbers first."""
+    return operator in RANDOM

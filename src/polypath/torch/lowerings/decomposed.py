@@ -1,0 +1,42 @@
+"""torch's own decompositions of the operators that have no lowering."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+import torch._decomp
+import torch._prims  # noqa: F401 - registers the operators that some decompositions use
+
+from polypath.torch.lowerings.table import LOWERINGS
+
+_WRONG: Final[frozenset[Any]] = frozenset()
+"""Decompositions that give something else than torch's own kernel."""
+
+
+@functools.cache
+def decompositions() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
+    """By operator, for all that have no lowering: what AOTAutograd takes, and the kernels run."""
+    every = {**torch._decomp.decomposition_table, **torch._decomp.core_aten_decompositions()}
+    table = {
+        operator: function
+        for operator, function in every.items()
+        if isinstance(operator, torch._ops.OpOverload) and operator not in LOWERINGS and operator not in _WRONG
+    }
+    table.update(_primitives())
+    return table
+
+
+def _primitives() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
+    """torch's references end in operators of `prims`, each of which says what it is in `aten`."""
+    prims: Any = torch.ops.prims
+    found: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
+    for name in torch._prims.__all__:
+        operator = getattr(getattr(prims, name, None), "default", None)
+        if isinstance(operator, torch._ops.OpOverload) and hasattr(operator, "impl_aten"):
+            found[operator] = operator.impl_aten
+    return found
+
+

@@ -1,0 +1,72 @@
+"""Special functions: families of polynomials, and Bessel's, for which torchax's approximations serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.special as jsp
+from jax import lax
+
+from polypath.torch.lowerings.table import aten, lowers
+from polypath.torch.lowerings.types import Operand, inexact, promoted_float, wide
+
+Next = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+"""The next polynomial of: the number of the present one, x, the present one, the one before."""
+
+
+def _chebyshev(k: jax.Array, x: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:
+    return 2 * x * p - q
+
+
+def _family(first: Callable[[jax.Array], jax.Array], following: Next, *, shifted: bool = False) -> Any:
+    def lowering(x: Operand, n: Operand) -> jax.Array:
+        x, n = jnp.broadcast_arrays(*promoted_float(x, n))
+        if x.size == 0:
+            return x
+        n = jnp.trunc(n)
+        x = 2 * x - 1 if shifted else x
+
+        def step(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            k, p, q, found = state
+            p, q = following(k, x, p, q), p
+            return k + 1, p, q, jnp.where(n == k + 1, p, found)
+
+        found = jnp.where(n < 0, 0, jnp.where(n == 0, 1, first(x))).astype(x.dtype)
+        start = (jnp.ones((), x.dtype), first(x), jnp.ones_like(x), found)
+        return lax.while_loop(lambda state: state[0] < jnp.max(n), step, start)[-1]
+
+    return lowering
+
+
+_FAMILIES: Final[dict[str, tuple[Callable[[jax.Array], jax.Array], Next]]] = {
+    "chebyshev_polynomial_t": (lambda x: x, _chebyshev),
+    "chebyshev_polynomial_u": (lambda x: 2 * x, _chebyshev),
+    "chebyshev_polynomial_v": (lambda x: 2 * x - 1, _chebyshev),
+    "chebyshev_polynomial_w": (lambda x: 2 * x + 1, _chebyshev),
+    "hermite_polynomial_h": (lambda x: 2 * x, lambda k, x, p, q: 2 * x * p - 2 * k * q),
+    "hermite_polynomial_he": (lambda x: x, lambda k, x, p, q: x * p - k * q),
+    "laguerre_polynomial_l": (lambda x: 1 - x, lambda k, x, p, q: ((2 * k + 1 - x) * p - k * q) / (k + 1)),
+    "legendre_polynomial_p": (lambda x: x, lambda k, x, p, q: ((2 * k + 1) * x * p - k * q) / (k + 1)),
+}
+for _name, (_first, _next) in _FAMILIES.items():
+    lowers(getattr(aten, f"special_{_name}"))(_family(_first, _next))
+    if _name.startswith("chebyshev"):
+        lowers(getattr(aten, f"special_shifted_{_name}"))(_family(_first, _next, shifted=True))
+
+
+def _of_floats(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: function(wide(inexact(x))).astype(inexact(x).dtype)
+
+
+lowers(aten.special_modified_bessel_i0)(_of_floats(jsp.i0))
+lowers(aten.special_modified_bessel_i1)(_of_floats(jsp.i1))
+
+
+@lowers(aten.special_spherical_bessel_j0)
+def spherical_bessel_j0(x: jax.Array) -> jax.Array:
+    x = inexact(x)
+    near = 1 - x * x / 6 * (1 - x * x / 20 * (1 - x * x / 42))
+    return jnp.where(jnp.isinf(x), 0, jnp.where(jnp.abs(x) < 0.5, near, jnp.sin(x) / jnp.where(x == 0, 1, x)))

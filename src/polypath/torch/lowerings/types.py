@@ -1,0 +1,158 @@
+"""Which type an operator computes in: torch's rules, told in jax's types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from polypath.torch.dtypes import jax_dtype as dtype
+
+Scalar = bool | int | float | complex
+Operand = jax.Array | Scalar
+
+
+def default_float() -> np.dtype[Any]:
+    """What torch makes of integers where it needs a float."""
+    return dtype(torch.get_default_dtype())
+
+
+def default_complex() -> np.dtype[Any]:
+    return to_complex(default_float())
+
+
+def to_complex(real: np.dtype[Any]) -> np.dtype[Any]:
+    return jnp.dtype(jnp.complex128 if real == jnp.float64 else jnp.complex64)
+
+
+def to_real(of: np.dtype[Any]) -> np.dtype[Any]:
+    return jnp.finfo(of).dtype if is_complex(of) else of
+
+
+def is_complex(of: Any) -> bool:
+    return jnp.issubdtype(of, jnp.complexfloating)
+
+
+def is_float(of: Any) -> bool:
+    return jnp.issubdtype(of, jnp.floating)
+
+
+def is_inexact(of: Any) -> bool:
+    return jnp.issubdtype(of, jnp.inexact)
+
+
+def is_bool(of: Any) -> bool:
+    return jnp.dtype(of) == jnp.bool_
+
+
+def is_low(of: Any) -> bool:
+    """Whether torch computes this type in float32 and rounds at the end."""
+    return is_float(of) and jnp.finfo(of).bits < 32
+
+
+def _category(of: Any) -> int:
+    return 3 if is_complex(of) else 2 if is_float(of) else 0 if is_bool(of) else 1
+
+
+def _scalar_type(value: Scalar) -> np.dtype[Any]:
+    if isinstance(value, bool):
+        return jnp.dtype(jnp.bool_)
+    if isinstance(value, int):
+        return jnp.dtype(jnp.int64)
+    return default_complex() if isinstance(value, complex) else default_float()
+
+
+def result_type(*operands: Operand | None) -> np.dtype[Any]:
+    """`torch.result_type` of arrays and numbers: numbers and arrays without dimensions only raise the category."""
+    tiers: list[list[np.dtype[Any]]] = [[], [], []]
+    for operand in operands:
+        if operand is None:
+            continue
+        if isinstance(operand, (bool, int, float, complex)):
+            tiers[2].append(_scalar_type(operand))
+        else:
+            tiers[0 if jnp.ndim(operand) else 1].append(operand.dtype)
+    found: np.dtype[Any] | None = None
+    for tier in tiers:
+        if not tier:
+            continue
+        of = tier[0]
+        for other in tier[1:]:
+            of = jnp.promote_types(of, other)
+        if found is None:
+            found = of
+        elif _category(of) > _category(found):
+            # A complex number beside float64 is complex128.
+            found = jnp.promote_types(found, of) if is_complex(of) and is_float(found) else of
+            if is_complex(found) and tier is not tiers[0]:
+                found = _complex_beside(operands, of)
+    assert found is not None
+    return found
+
+
+def _complex_beside(operands: tuple[Operand | None, ...], of: np.dtype[Any]) -> np.dtype[Any]:
+    wide = any(getattr(one, "dtype", None) == jnp.float64 and jnp.ndim(one) for one in operands if one is not None)
+    return jnp.dtype(jnp.complex128) if wide or of == jnp.complex128 else jnp.dtype(jnp.complex64)
+
+
+def cast(value: Operand, to: Any) -> jax.Array:
+    """The value in that type, converted as C does: a float to an integer truncates, to bool is `!= 0`."""
+    if isinstance(value, (bool, int, float, complex)):
+        return _constant(value, to)
+    if value.dtype == to:
+        return value
+    if is_complex(value.dtype) and not is_complex(to) and not is_bool(to):
+        value = value.real
+    return value.astype(to)
+
+
+def _constant(value: Scalar, to: Any) -> jax.Array:
+    if isinstance(value, int) and jnp.issubdtype(to, jnp.integer):
+        bits = jnp.iinfo(to).bits  # torch wraps around.
+        value = value & ((1 << bits) - 1)
+        if jnp.issubdtype(to, jnp.signedinteger) and value >> (bits - 1):
+            value -= 1 << bits
+    if isinstance(value, complex) and not is_complex(to):
+        value = value.real
+    return jnp.asarray(value, to)
+
+
+def promoted(*operands: Operand) -> list[jax.Array]:
+    """The operands in the type that they have in common."""
+    to = result_type(*operands)
+    return [cast(one, to) for one in operands]
+
+
+def promoted_float(*operands: Operand) -> list[jax.Array]:
+    """The same for operators that give floats for integers."""
+    to = result_type(*operands)
+    if not is_inexact(to):
+        to = default_float()
+    return [cast(one, to) for one in operands]
+
+
+def inexact(x: jax.Array) -> jax.Array:
+    """The array, in floats if it has integers."""
+    return x if is_inexact(x.dtype) else x.astype(default_float())
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """The array in the type that torch computes it in: bfloat16 and half are float32 until the end."""
+    return x.astype(jnp.float32) if is_low(x.dtype) else x
+
+
+def axis(dim: int, ndim: int) -> int:
+    """The dimension counted from the front; an array without any has one to torch."""
+    return dim % max(ndim, 1)
+
+
+def axes(dims: Any, ndim: int) -> tuple[int, ...]:
+    """The same of several; none given means all."""
+    if isinstance(dims, int):
+        dims = [dims]
+    if dims is None or len(dims) == 0:
+        return tuple(range(ndim))
+    return tuple(axis(dim, ndim) for dim in dims) if ndim else ()

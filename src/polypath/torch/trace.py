@@ -1,0 +1,287 @@
+"""What is to run: the operators that wait, and how they become one program.
+
+An operator is not run when it is called. It becomes a `Node`, and its results are `Ref`s that have no array
+yet. `flush` makes one program of all nodes that wait, starts it, and gives the refs their arrays. Where the
+same nodes come again, joined in the same way, the program is the same one: a step of training, whichever
+graphs and single operators it is made of, is compiled once and is one program on the cluster.
+
+Rules:
+
+- A `Ref` is a value that never changes. What changes is which ref a buffer holds (`buffers`).
+- A program gives what some buffer holds; the rest lives only inside it.
+- An argument that no buffer holds any more is donated, if a result can take its memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+
+from polypath.errors import PolypathError
+
+MOST_NODES: Final = 4096
+"""Nodes that may wait: a loop that reads nothing must not pile up its values for ever."""
+
+Array = Any
+"""A `jax.Array`, a tracer of one, or a Python number that stands for a scalar of no dtype of its own."""
+Run = Callable[..., Sequence[Array]]
+"""What a node does: arrays in, arrays out; a random one gets a PRNG key before them."""
+
+
+new_key: Final = itertools.count().__next__
+"""A key that no other node has."""
+
+
+class TorchError(PolypathError):
+    """What a PyTorch program asks cannot be done on the cluster."""
+
+
+class Ref:
+    """One value: an array, or one that a node will give."""
+
+    __slots__ = ("__weakref__", "array", "dtype", "exported", "holders", "node", "shape", "sharding")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, array: Array = None, node: Node | None = None) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        """None for a Python number, which promotes like one."""
+        self.array = array
+        self.node = node
+        self.holders = 0
+        """The buffers that hold this."""
+        self.exported = False
+        """Whether somebody else has the array, who must not find it donated."""
+        self.sharding: Sharding | None = None
+        """How it is to be laid out, where that was said."""
+
+
+class Node:
+    """One operator, or one graph of them."""
+
+    __slots__ = ("inputs", "key", "outputs", "random", "run")
+
+    def __init__(self, run: Run, key: Hashable, inputs: Sequence[Ref], random: bool) -> None:
+        self.run = run
+        self.key = key
+        """What `run` does: nodes of one key do the same with arguments of the same shapes."""
+        self.inputs = inputs
+        self.outputs: list[Ref] = []
+        self.random = random
+
+
+class _Program:
+    """Nodes joined in one way, as JAX runs them."""
+
+    def __init__(
+        self,
+        steps: list[tuple[Run, tuple[int, ...], int, bool]],
+        outputs: list[int],
+        donated: tuple[int, ...],
+        shardings: tuple[Sharding | None, ...],
+    ) -> None:
+        self._steps = steps
+        self._outputs = outputs
+        random = any(step[3] for step in steps)
+        self.random = random
+        placed = {"out_shardings": list(shardings)} if any(one is not None for one in shardings) else {}
+        self.call = jax.jit(self._run, donate_argnums=tuple(index + 1 for index in donated), **placed)
+
+    def _run(self, seed: Array, *arrays: Array) -> list[Array]:
+        values: dict[int, Array] = {-1 - index: array for index, array in enumerate(arrays)}
+        key = None
+        if self.random:
+            key = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
+        count = drawn = 0
+        for run, inputs, outputs, random in self._steps:
+            given = [values[index] for index in inputs]
+            if random:
+                given.insert(0, jax.random.fold_in(key, drawn))
+                drawn += 1
+            results = run(*given)
+            for result in results:
+                values[count] = result
+                count += 1
+            assert len(results) == outputs
+        return [values[index] for index in self._outputs]
+
+
+class Trace:
+    """The nodes that wait, and the programs that were made."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._programs: dict[Hashable, _Program] = {}
+        self.seed = 0
+        self._drawn = 0
+        self.operators = 0
+        """Operators that came one by one, outside of `torch.compile`."""
+        self.runs = 0
+        """Programs that were started."""
+
+    @property
+    def programs(self) -> int:
+        """How many different programs there are."""
+        return len(self._programs)
+
+    def manual_seed(self, seed: int) -> None:
+        """Begin the random numbers anew."""
+        self.flush()
+        self.seed, self._drawn = seed, 0
+
+    def random_state(self) -> tuple[int, int]:
+        """Where the random numbers are."""
+        self.flush()
+        return self.seed, self._drawn
+
+    def set_random_state(self, state: tuple[int, int]) -> None:
+        """Go on with the random numbers from there."""
+        self.flush()
+        self.seed, self._drawn = state
+
+    def add(
+        self,
+        run: Run,
+        key: Hashable,
+        inputs: Sequence[Ref],
+        outputs: Sequence[tuple[tuple[int, ...], Any]],
+        *,
+        random: bool = False,
+    ) -> list[Ref]:
+        """Have `run` done; its results by shape and dtype."""
+        if len(self._nodes) >= MOST_NODES:
+            for ref in inputs:
+                ref.holders += 1
+            self.flush()
+            for ref in inputs:
+                ref.holders -= 1
+        node = Node(run, key, inputs, random)
+        node.outputs = [Ref(shape, dtype, node=node) for shape, dtype in outputs]
+        self._nodes.append(node)
+        return node.outputs
+
+    def value(self, ref: Ref) -> jax.Array:
+        """The array of a ref, which has come into being once it is looked at."""
+        if ref.array is None:
+            ref.holders += 1
+            try:
+                self.flush()
+            finally:
+                ref.holders -= 1
+        return ref.array
+
+    def flush(self) -> None:
+        """Start all that waits, as one program."""
+        nodes, self._nodes = _needed(self._nodes), []
+        if not nodes:
+            return
+        numbers: dict[int, int] = {}
+        arguments: list[Ref] = []
+        steps: list[tuple[Run, tuple[int, ...], int, bool]] = []
+        structure: list[Hashable] = []
+        results: list[Ref] = []
+        given: list[int] = []
+        count = 0
+        scalars: dict[Any, int] = {}
+        for node in nodes:
+            inputs: list[int] = []
+            for ref in node.inputs:
+                number = numbers.get(id(ref))
+                if number is None:
+                    if ref.dtype is None:
+                        number = scalars.setdefault((type(ref.array), ref.array), -1 - len(arguments))
+                    else:
+                        number = -1 - len(arguments)
+                    numbers[id(ref)] = number
+                    if number == -1 - len(arguments):
+                        arguments.append(ref)
+                inputs.append(number)
+            for ref in node.outputs:
+                numbers[id(ref)] = count
+                if ref.holders:
+                    results.append(ref)
+                    given.append(count)
+                count += 1
+            steps.append((node.run, tuple(inputs), len(node.outputs), node.random))
+            structure.append((node.key, tuple(inputs)))
+        _join_devices(arguments)
+        shardings = tuple(ref.sharding for ref in results)
+        donated = _donated(arguments, results)
+        key = (tuple(structure), tuple(given), donated, shardings)
+        program = self._programs.get(key)
+        if program is None:
+            program = self._programs[key] = _Program(steps, given, donated, shardings)
+        self.runs += 1
+        seed = _NO_SEED
+        if program.random:
+            seed = np.array([self.seed, self._drawn], np.int64)
+            self._drawn += 1
+        with jax.enable_x64(True):
+            arrays = program.call(seed, *(ref.array for ref in arguments))
+        for ref, array in zip(results, arrays, strict=True):
+            ref.array = array
+        for node in nodes:
+            for ref in node.outputs:
+                ref.node = None
+
+
+_NO_SEED: Final = np.zeros(2, np.int64)
+
+
+def _needed(nodes: list[Node]) -> list[Node]:
+    """Those whose results are held, or asked for by such."""
+    wanted: set[int] = set()
+    needed: list[Node] = []
+    for node in reversed(nodes):
+        if any(ref.holders or id(ref) in wanted for ref in node.outputs):
+            needed.append(node)
+            wanted.update(id(ref) for ref in node.inputs)
+    needed.reverse()
+    return needed
+
+
+def _donated(arguments: list[Ref], results: list[Ref]) -> tuple[int, ...]:
+    """The arguments that nobody will ask for again, and whose memory a result can take."""
+    room = Counter((ref.shape, ref.dtype) for ref in results)
+    donated: list[int] = []
+    for index, ref in enumerate(arguments):
+        if ref.holders or ref.exported or not isinstance(ref.array, jax.Array):
+            continue
+        form = ref.shape, ref.dtype
+        if room[form] > 0:
+            room[form] -= 1
+            donated.append(index)
+    return tuple(donated)
+
+
+def _join_devices(arguments: list[Ref]) -> None:
+    """Copy what is on one device to the devices where the rest is."""
+    wide: Sharding | None = None
+    narrow: list[Ref] = []
+    for ref in arguments:
+        if isinstance(ref.array, jax.Array):
+            sharding = ref.array.sharding
+            if len(sharding.device_set) == 1:
+                narrow.append(ref)
+            else:
+                wide = wide or sharding
+    if wide is None or not narrow:
+        return
+    mesh = wide.mesh if isinstance(wide, NamedSharding) else Mesh(np.array(sorted(wide.device_set, key=_id)), ("all",))
+    whole = NamedSharding(mesh, PartitionSpec())
+    with jax.enable_x64(True):
+        for ref, array in zip(narrow, jax.device_put([ref.array for ref in narrow], whole), strict=True):
+            ref.array = array
+
+
+def _id(device: jax.Device) -> int:
+    return device.id
+
+
+trace: Final = Trace()
+"""The one that everything on the device goes through."""
