@@ -21,6 +21,8 @@ import torch
 from models import CASES, Case
 from torch import Tensor, nn
 
+import polypath.torch  # noqa: F401  # Before the first backward pass, which is on the CPU.
+
 MESHES = ("1", "data", "fsdp", "tensor")
 STEPS, BATCHES, NEW_TOKENS = 50, 4, 8
 RATE = 1e-3

@@ -5,11 +5,15 @@
     polypath.torch.shard(model, mesh, {"blocks.*.mlp.w1": ("model", None)})
     step = torch.compile(train_step, backend="polypath")
 
+Importing this makes torch know the device, which must be before the first `backward()` of the process.
 Needs `pip install polypath[torch]`.
 """
 
 from polypath.torch.device import device as device
+from polypath.torch.device import register as _register
 from polypath.torch.kernels import HostWarning as HostWarning
 from polypath.torch.sharding import fsdp as fsdp
 from polypath.torch.sharding import shard as shard
 from polypath.torch.trace import TorchError as TorchError
+
+_register()

@@ -13,7 +13,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from polypath.torch import autocast, buffers, compiler, kernels
 from polypath.torch.buffers import DEVICE, NAME
-from polypath.torch.trace import trace
+from polypath.torch.trace import TorchError, trace
 
 _libraries: Final[list[torch.library.Library]] = []
 """What they register ends with them."""
@@ -24,18 +24,17 @@ def device() -> torch.device:
 
     It is on JAX's default backend: the cluster of `polypath.start` or `polypath.connect`, or this machine's devices.
     """
-    register()
     return DEVICE
 
 
-@functools.cache
 def register() -> None:
-    """Make torch know the device; once."""
+    """Make torch know the device: once, before it first runs a backward pass."""
     _setup_privateuseone_for_python_backend(NAME, _Module())
     _register_kernels()
     _register_storages()
     autocast.register()
     torch._dynamo.register_backend(compiler.compile, name=NAME)
+    _start_autograd()
 
 
 class _Module:
@@ -84,6 +83,19 @@ class _Module:
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
+
+
+def _start_autograd() -> None:
+    """Autograd has a thread for each device that it knows when it first runs: have it run now."""
+    with torch.enable_grad():
+        leaf = torch.zeros(1, device=DEVICE, requires_grad=True)
+        try:
+            leaf.view(1).backward(torch.zeros(1, device=DEVICE))
+        except RuntimeError as error:
+            raise TorchError(
+                "This process has run backward() before torch knew of the cluster's device, and can run none there any "
+                "more; import polypath.torch at the top of the program."
+            ) from error
 
 
 def _register_kernels() -> None:

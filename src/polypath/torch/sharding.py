@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import jax
 import torch
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from polypath.torch.buffers import NAME, buffer_of, form_of
 from polypath.torch.trace import Ref, TorchError, trace
@@ -85,7 +85,9 @@ def _place(what: str, tensor: torch.Tensor, mesh: Mesh, spec: Spec) -> None:
     buffer = buffer_of(tensor)
     if form_of(tensor) != buffer.form:
         raise TorchError(f"{what} is a view of another tensor; shard that one, or a .clone() of it.")
-    sharding = NamedSharding(mesh, PartitionSpec(*spec))
+    # Where XLA finds out how the values between lie: torch's programs say nothing of that.
+    automatic = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+    sharding = NamedSharding(automatic, PartitionSpec(*spec))
     array = trace.value(buffer.ref)
     with jax.enable_x64(True):
         placed = jax.device_put(array, sharding)
