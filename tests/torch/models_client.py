@@ -154,6 +154,10 @@ def main() -> None:
     parser.add_argument("--device", choices=("polypath", "cpu"), default="polypath")
     args = parser.parse_args()
     case = CASES[args.model]
+    if args.device == "polypath":
+        import polypath
+
+        polypath.torch.device()
     want = Results(case, Place())
     with cluster() if args.device == "polypath" else contextlib.nullcontext():
         for mesh in args.mesh:

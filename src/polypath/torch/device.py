@@ -11,7 +11,7 @@ import torch
 import torch._dynamo
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # pyright: ignore
 
-from polypath.torch import autocast, buffers, compiler, kernels
+from polypath.torch import autocast, buffers, compiler, kernels, modules
 from polypath.torch.buffers import DEVICE, NAME
 from polypath.torch.trace import TorchError, trace
 
@@ -33,6 +33,7 @@ def register() -> None:
     _register_kernels()
     _register_storages()
     autocast.register()
+    modules.register()
     torch._dynamo.register_backend(compiler.compile, name=NAME)
     # A parameter that moves to the device stays the same object: weights that are tied stay so.
     torch.__future__.set_swap_module_params_on_conversion(True)
