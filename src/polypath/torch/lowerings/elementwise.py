@@ -495,8 +495,10 @@ def _gamma(function: Callable[..., jax.Array], at_zero: float, x: jax.Array, y: 
 
 @lowers(aten.special_zeta)
 def zeta(x: Operand, q: Operand) -> jax.Array:
+    """XLA's loses digits near 0 in float32, and has NaN where the function has poles."""
     x, q = promoted_float(x, q)
-    return jsp.zeta(x, q)
+    pole = ((q <= 0) & (q == jnp.floor(q)) & (x > 1)) | (x == 1)
+    return jnp.where(pole, jnp.inf, jsp.zeta(x.astype(jnp.float64), q.astype(jnp.float64))).astype(x.dtype)
 
 
 @lowers(aten.polygamma.default)
@@ -504,8 +506,13 @@ def polygamma(n: int, x: jax.Array) -> jax.Array:
     x = inexact(x)
     if n == 0:
         return jsp.digamma(x)
+    x64 = x.astype(jnp.float64)
+    if n == 1:  # torch mirrors it where it is negative.
+        here = jnp.where(x64 < 0.5, 1 - x64, x64)
+        mirrored = jnp.square(math.pi / jnp.sin(math.pi * x64)) - jsp.zeta(2.0, here)
+        return jnp.where(x64 < 0.5, mirrored, jsp.zeta(2.0, here)).astype(x.dtype)
     sign = 1.0 if n % 2 else -1.0
-    return (sign * math.factorial(n) * jsp.zeta(float(n + 1), wide(x))).astype(x.dtype)
+    return (sign * math.factorial(n) * zeta(float(n + 1), x64)).astype(x.dtype)
 
 
 @lowers(aten._to_copy)

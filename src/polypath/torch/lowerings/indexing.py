@@ -6,6 +6,7 @@ devices cannot stop half way. What would be written there is dropped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -219,6 +220,14 @@ def masked_scatter(x: jax.Array, mask: jax.Array, source: jax.Array) -> jax.Arra
         return x
     place = (jnp.cumsum(mask.reshape(-1)) - 1).reshape(mask.shape)
     return jnp.where(mask, jnp.take(source.reshape(-1), place, mode="clip"), x)
+
+
+@lowers(aten.masked_scatter_backward)
+def masked_scatter_backward(grad: jax.Array, mask: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    grad, mask = jnp.broadcast_arrays(grad, mask)
+    count = math.prod(sizes)
+    place = jnp.where(mask.reshape(-1), jnp.cumsum(mask.reshape(-1)) - 1, count)
+    return jnp.zeros(count, grad.dtype).at[place].set(grad.reshape(-1), mode="drop").reshape(tuple(sizes))
 
 
 @lowers(aten.nonzero_static)

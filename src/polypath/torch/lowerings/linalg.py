@@ -14,8 +14,8 @@ import jax.scipy.linalg as jsl
 from jax import lax
 
 from polypath.torch.lowerings.matmul import product
-from polypath.torch.lowerings.table import aten, lowers
-from polypath.torch.lowerings.types import is_complex, to_complex, to_real
+from polypath.torch.lowerings.table import aten, lowers, reads_strides
+from polypath.torch.lowerings.types import is_complex, is_contiguous, to_complex, to_real
 
 Arrays = tuple[jax.Array, ...]
 
@@ -154,12 +154,20 @@ def triangular_solve(
     return _triangular(turned, b, upper=over, unit=unitriangular), a
 
 
-@lowers(aten._linalg_solve_ex)
-def solve(a: jax.Array, b: jax.Array, *, left: bool = True, check_errors: bool = False) -> Arrays:
-    found, pivots, info = lu_factor(a)
+def _factor_as_torch(x: jax.Array, strides: Any) -> tuple[jax.Array, jax.Array, jax.Array, bool]:
+    """What backward is to find: the factors of the transposed matrix, where that is the one that LAPACK would read."""
+    turned = not is_complex(x.dtype) and is_contiguous(x.shape, strides)
+    return *lu_factor(_turned(x) if turned else x), turned
+
+
+@reads_strides(aten._linalg_solve_ex.default)
+def solve(
+    a: jax.Array, b: jax.Array, *, left: bool = True, check_errors: bool = False, strides: Any = None
+) -> Arrays:
+    found, pivots, info, turned = _factor_as_torch(a, strides)
     vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
     given = b[..., None] if vector else b
-    solved = lu_solve(found, pivots, given, left=left or vector)
+    solved = lu_solve(found, pivots, given, left=left or vector, adjoint=turned)
     return solved[..., 0] if vector else solved, found, pivots, info
 
 
@@ -176,16 +184,16 @@ def _sign_of(pivots: jax.Array) -> jax.Array:
     return 1 - 2 * (swaps % 2)
 
 
-@lowers(aten._linalg_det)
-def det(x: jax.Array) -> Arrays:
-    found, pivots, _ = lu_factor(x)
+@reads_strides(aten._linalg_det.default)
+def det(x: jax.Array, *, strides: Any = None) -> Arrays:
+    found, pivots, *_ = _factor_as_torch(x, strides)
     value = jnp.prod(jnp.diagonal(found, axis1=-2, axis2=-1), axis=-1) * _sign_of(pivots).astype(x.dtype)
     return value, found, pivots
 
 
-@lowers(aten._linalg_slogdet)
-def slogdet(x: jax.Array) -> Arrays:
-    found, pivots, _ = lu_factor(x)
+@reads_strides(aten._linalg_slogdet.default)
+def slogdet(x: jax.Array, *, strides: Any = None) -> Arrays:
+    found, pivots, *_ = _factor_as_torch(x, strides)
     diagonal = jnp.diagonal(found, axis1=-2, axis2=-1)
     sign = jnp.prod(jnp.sign(diagonal), axis=-1) * _sign_of(pivots).astype(x.dtype)
     return sign, jnp.sum(jnp.log(jnp.abs(diagonal)), axis=-1), found, pivots

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from polypath.torch.lowerings.table import aten, lowers
+from polypath.torch.lowerings.table import aten, lowers, reads_strides
 from polypath.torch.lowerings.types import (
     Operand,
     Scalar,
@@ -20,6 +20,7 @@ from polypath.torch.lowerings.types import (
     cast,
     default_float,
     dtype,
+    is_contiguous,
     is_inexact,
     result_type,
 )
@@ -155,17 +156,40 @@ def _places(size: Shape, stride: Shape, offset: int | None) -> np.ndarray[Any, A
     return at.reshape(tuple(size))
 
 
-@lowers(aten.as_strided, aten.as_strided_copy)
-def as_strided(x: jax.Array, size: Shape, stride: Shape, offset: int | None = None) -> jax.Array:
-    """Of memory in which `x` lies contiguous."""
-    return jnp.take(x.reshape(-1), _places(size, stride, offset), axis=0)
+def _memory_order(x: jax.Array, strides: Shape | None) -> tuple[int, ...]:
+    """The dimensions as they lie in memory, outermost first.
+
+    Raises:
+        NotImplementedError: there are gaps or overlaps, so the array is not all that is in its memory.
+    """
+    if is_contiguous(x.shape, strides):
+        return tuple(range(x.ndim))
+    assert strides is not None
+    order = tuple(sorted(range(x.ndim), key=lambda dim: (-strides[dim], dim)))
+    if not is_contiguous([x.shape[dim] for dim in order], [strides[dim] for dim in order]):
+        raise NotImplementedError(
+            "as_strided of a tensor that is itself a view with gaps is not possible in a compiled program: "
+            "call .contiguous() before it."
+        )
+    return order
 
 
-@lowers(aten.as_strided_scatter)
-def as_strided_scatter(
-    x: jax.Array, source: jax.Array, size: Shape, stride: Shape, offset: int | None = None
+@reads_strides(aten.as_strided, aten.as_strided_copy)
+def as_strided(
+    x: jax.Array, size: Shape, stride: Shape, offset: int | None = None, *, strides: Shape | None = None
 ) -> jax.Array:
-    return x.reshape(-1).at[_places(size, stride, offset)].set(cast(source, x.dtype)).reshape(x.shape)
+    return jnp.transpose(x, _memory_order(x, strides)).reshape(-1)[_places(size, stride, offset)]
+
+
+@reads_strides(aten.as_strided_scatter)
+def as_strided_scatter(
+    x: jax.Array, source: jax.Array, size: Shape, stride: Shape, offset: int | None = None, *,
+    strides: Shape | None = None,
+) -> jax.Array:  # fmt: skip
+    order = _memory_order(x, strides)
+    memory = jnp.transpose(x, order)
+    put = memory.reshape(-1).at[_places(size, stride, offset)].set(cast(source, x.dtype))
+    return jnp.transpose(put.reshape(memory.shape), tuple(int(one) for one in np.argsort(order)))
 
 
 @lowers(aten.unfold, aten.unfold_copy)

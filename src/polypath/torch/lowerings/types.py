@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -156,3 +157,15 @@ def axes(dims: Any, ndim: int) -> tuple[int, ...]:
     if dims is None or len(dims) == 0:
         return tuple(range(ndim))
     return tuple(axis(dim, ndim) for dim in dims) if ndim else ()
+
+
+def is_contiguous(shape: Sequence[int], strides: Sequence[int] | None) -> bool:
+    """Whether an array lies in memory in the order of its dimensions; so it is taken to where strides are not told."""
+    if strides is None or 0 in shape:
+        return True
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
