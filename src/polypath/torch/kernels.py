@@ -64,7 +64,7 @@ def call(op: OpOverload, *args: Any, **kwargs: Any) -> Any:
     special = _SPECIAL.get(op)
     if special is not None:
         return special(*args, **kwargs)
-    if lowerings.is_data_dependent(op):
+    if lowerings.is_data_dependent(op, args):
         return on_host(op, args, kwargs)
     if lowerings.find(op) is not None:
         return _lowered(op, args, kwargs)
@@ -132,6 +132,8 @@ def _plan(op: OpOverload, leaves: list[Any], spec: pytree.TreeSpec, places: list
     for place in places:
         static[place] = None
 
+    told = {"strides": leaves[places[0]].stride()} if lowerings.takes_strides(op) else {}
+
     def compute(*values: Any) -> Any:
         filled = list(static)
         given = list(values)
@@ -140,7 +142,8 @@ def _plan(op: OpOverload, leaves: list[Any], spec: pytree.TreeSpec, places: list
             keys = [jax.random.wrap_key_data(keys[0])]
         for place, value in zip(places, given, strict=True):
             filled[place] = value
-        return computed(lowering, keys, *pytree.tree_unflatten(filled, spec))
+        args, kwargs = pytree.tree_unflatten(filled, spec)
+        return computed(lowering, keys, args, {**kwargs, **told})
 
     with jax.enable_x64(True):
         shapes = [
