@@ -300,7 +300,10 @@ def eigvals(x: jax.Array) -> jax.Array:
 
 @lowers(aten.linalg_matrix_exp)
 def matrix_exp(x: jax.Array) -> jax.Array:
-    return x if _nowhere(x) else jsl.expm(x)
+    if _nowhere(x):
+        return x
+    of = jnp.complex128 if is_complex(x.dtype) else jnp.float64  # Its many products cost digits.
+    return jsl.expm(x.astype(of)).astype(x.dtype)
 
 
 @lowers(aten.linalg_pinv.atol_rtol_tensor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -297,35 +298,52 @@ lowers(aten.fractional_max_pool3d)(_fractional(3))
 
 
 def _sampled(x: jax.Array, at: list[jax.Array], how: int, padding: int, corners: bool) -> jax.Array:
-    """One image [C, ...] at points given in its pixels, one array for each dimension."""
+    """One image [C, ...] at points from -1 to 1, one array for each dimension. `how`: 0 linear, 1 nearest, 2 cubic."""
     sizes = x.shape[1:]
-    points = [_within(one, size, padding, corners) for one, size in zip(at, sizes, strict=True)]
+    points = [_in_pixels(one, size, corners) for one, size in zip(at, sizes, strict=True)]
+    if how != 2:
+        points = [_within(one, size, padding, corners) for one, size in zip(points, sizes, strict=True)]
 
     def value(places: list[jax.Array]) -> jax.Array:
+        if how == 2:
+            places = [_within(one, size, padding, corners) for one, size in zip(places, sizes, strict=True)]
         inside = jnp.asarray(True)
         for one, size in zip(places, sizes, strict=True):
             inside = inside & (one >= 0) & (one < size)
-        safe = [jnp.clip(one, 0, size - 1).astype(jnp.int64) for one, size in zip(places, sizes, strict=True)]
+        safe = [jnp.where(inside, one, 0).astype(jnp.int64) for one in places]
         return jnp.where(inside, x[(slice(None), *safe)], 0)
 
     if how == 1:
         return value([jnp.round(one) for one in points])
     low = [lax.stop_gradient(jnp.floor(one)) for one in points]
+    reach, weigh = (range(-1, 3), _cubic_weight) if how == 2 else (range(2), _linear_weight)
     total: Any = 0
-    for corner in range(2 ** len(points)):
+    for steps in itertools.product(reach, repeat=len(points)):
         weight: Any = 1
-        places: list[jax.Array] = []
-        for dim, (one, below) in enumerate(zip(points, low, strict=True)):
-            up = corner >> dim & 1
-            weight = weight * ((one - below) if up else (below + 1 - one))
-            places.append(below + up)
-        total = total + value(places) * weight
+        for one, below, step in zip(points, low, steps, strict=True):
+            weight = weight * weigh(one - below, step)
+        total = total + value([below + step for below, step in zip(low, steps, strict=True)]) * weight
     return total
 
 
+def _linear_weight(part: jax.Array, step: int) -> jax.Array:
+    return part if step else 1 - part
+
+
+def _cubic_weight(part: jax.Array, step: int) -> jax.Array:
+    """Keys' kernel with -0.75, of the neighbour that is `step` from the one below."""
+    away = {-1: part + 1, 0: part, 1: 1 - part, 2: 2 - part}[step]
+    if step in (0, 1):
+        return (1.25 * away - 2.25) * away * away + 1
+    return ((-0.75 * away + 3.75) * away - 6.0) * away + 3.0
+
+
+def _in_pixels(at: jax.Array, size: int, corners: bool) -> jax.Array:
+    return (at + 1) / 2 * (size - 1) if corners else ((at + 1) * size - 1) / 2
+
+
 def _within(at: jax.Array, size: int, padding: int, corners: bool) -> jax.Array:
-    """A coordinate of -1 to 1 as one in pixels, brought inside as the padding says."""
-    at = (at + 1) / 2 * (size - 1) if corners else ((at + 1) * size - 1) / 2
+    """A place brought inside as the padding says. `padding`: 0 zeros, 1 border, 2 reflection."""
     if padding == 1:
         return jnp.clip(at, 0, size - 1)
     if padding == 2:
@@ -339,31 +357,35 @@ def _within(at: jax.Array, size: int, padding: int, corners: bool) -> jax.Array:
     return at
 
 
-@lowers(aten.grid_sampler_3d)
-def grid_sampler_3d(x: jax.Array, grid: jax.Array, how: int, padding: int, corners: bool) -> jax.Array:
+@lowers(aten.grid_sampler_2d, aten.grid_sampler_3d)
+def grid_sampler(x: jax.Array, grid: jax.Array, how: int, padding: int, corners: bool) -> jax.Array:
     def one(image: jax.Array, points: jax.Array) -> jax.Array:
-        return _sampled(image, [points[..., dim] for dim in (2, 1, 0)], how, padding, corners)
+        return _sampled(image, [points[..., dim] for dim in reversed(range(x.ndim - 2))], how, padding, corners)
 
     return jax.vmap(one)(x, grid)
 
 
-@lowers(aten.grid_sampler_3d_backward)
-def grid_sampler_3d_backward(
+@lowers(aten.grid_sampler_2d_backward, aten.grid_sampler_3d_backward)
+def grid_sampler_backward(
     grad: jax.Array, x: jax.Array, grid: jax.Array, how: int, padding: int, corners: bool, mask: Sequence[bool]
 ) -> tuple[jax.Array | None, ...]:
-    slopes = jax.vjp(lambda x, grid: grid_sampler_3d(x, grid, how, padding, corners), x, grid)[1](grad)
+    slopes = jax.vjp(lambda x, grid: grid_sampler(x, grid, how, padding, corners), x, grid)[1](grad)
     return tuple(one if wanted else None for one, wanted in zip(slopes, mask, strict=True))
 
 
 def _smooth_weights(size: int, count: int, corners: bool, scale: float | None, cubic: bool) -> np.ndarray[Any, Any]:
     """How much of each pixel is in each new one, antialiased."""
-    ratio = (size - 1) / (count - 1) if corners and count > 1 else 0.0 if corners else 1 / scale if scale else size / count
-    reach = (2.0 if cubic else 1.0) * max(ratio, 1.0)
+    if corners:
+        ratio = (size - 1) / (count - 1) if count > 1 else 0.0
+    else:
+        ratio = 1 / scale if scale else size / count
+    stretch = max(ratio, 1.0)
+    reach = (2.0 if cubic else 1.0) * stretch
     weights = np.zeros((size, count))
     for new in range(count):
-        center = ratio * new + (0.0 if corners else 0.0) if corners else ratio * (new + 0.5)
+        center = ratio * (new + 0.5)
         first, last = max(int(center - reach + 0.5), 0), min(int(center + reach + 0.5), size)
-        away = np.abs((np.arange(first, last) - center + (0.0 if corners else 0.5)) / max(ratio, 1.0))
+        away = np.abs((np.arange(first, last) - center + 0.5) / stretch)
         if cubic:
             near = ((1.5) * away - 2.5) * away * away + 1
             far = ((-0.5 * away + 2.5) * away - 4) * away + 2

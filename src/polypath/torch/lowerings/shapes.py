@@ -387,16 +387,24 @@ def eye(n: int, m: int | None = None, *, dtype: torch.dtype | None = None) -> ja
     return jnp.eye(n, m, dtype=_given(dtype))
 
 
-_MODES: Final = {"reflection_pad": "reflect", "replication_pad": "edge"}
+def _mirrored(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    return size - 1 - np.abs(size - 1 - np.abs(at))
 
 
-def _edge_pad(mode: str) -> Any:
+def _nearest(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    return np.clip(at, 0, size - 1)
+
+
+_MODES: Final = {"reflection_pad": _mirrored, "replication_pad": _nearest}
+
+
+def _edge_pad(inside: Any) -> Any:
     def lowering(x: jax.Array, pad: Shape) -> jax.Array:
-        edges = [(pad[at], pad[at + 1]) for at in range(len(pad) - 2, -2, -2)]
-        first = x.ndim - len(edges)
-        cut = [slice(max(-low, 0), size - max(-high, 0)) for (low, high), size in zip(edges, x.shape[first:], strict=True)]
-        grown = [(0, 0)] * first + [(max(low, 0), max(high, 0)) for low, high in edges]
-        return jnp.pad(x[(..., *cut)], grown, mode=mode)  # type: ignore[arg-type]
+        for back in range(len(pad) // 2):
+            dim, (low, high) = x.ndim - 1 - back, pad[2 * back : 2 * back + 2]
+            size = x.shape[dim]
+            x = jnp.take(x, inside(np.arange(-low, size + high), size), axis=dim)
+        return x
 
     return lowering
 
@@ -405,10 +413,10 @@ def _backward(forward: Any) -> Any:
     return lambda grad, x, pad: jax.vjp(lambda x: forward(x, pad), x)[1](grad)[0]
 
 
-for _name, _mode in _MODES.items():
+for _name, _inside in _MODES.items():
     for _n in (1, 2, 3):
-        lowers(getattr(aten, f"{_name}{_n}d"))(_edge_pad(_mode))
-        lowers(getattr(aten, f"{_name}{_n}d_backward"))(_backward(_edge_pad(_mode)))
+        lowers(getattr(aten, f"{_name}{_n}d"))(_edge_pad(_inside))
+        lowers(getattr(aten, f"{_name}{_n}d_backward"))(_backward(_edge_pad(_inside)))
 
 
 @lowers(aten.resize.default)
