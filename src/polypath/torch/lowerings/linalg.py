@@ -154,20 +154,17 @@ def triangular_solve(
     return _triangular(turned, b, upper=over, unit=unitriangular), a
 
 
-def _factor_as_torch(x: jax.Array, strides: Any) -> tuple[jax.Array, jax.Array, jax.Array, bool]:
+def _factor_as_torch(x: jax.Array, strides: Any) -> Arrays:
     """What backward is to find: the factors of the transposed matrix, where that is the one that LAPACK would read."""
-    turned = not is_complex(x.dtype) and is_contiguous(x.shape, strides)
-    return *lu_factor(_turned(x) if turned else x), turned
+    return lu_factor(_turned(x) if not is_complex(x.dtype) and is_contiguous(x.shape, strides) else x)
 
 
-@reads_strides(aten._linalg_solve_ex.default)
-def solve(
-    a: jax.Array, b: jax.Array, *, left: bool = True, check_errors: bool = False, strides: Any = None
-) -> Arrays:
-    found, pivots, info, turned = _factor_as_torch(a, strides)
+@lowers(aten._linalg_solve_ex.default)
+def solve(a: jax.Array, b: jax.Array, *, left: bool = True, check_errors: bool = False) -> Arrays:
+    found, pivots, info = lu_factor(a)
     vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
     given = b[..., None] if vector else b
-    solved = lu_solve(found, pivots, given, left=left or vector, adjoint=turned)
+    solved = lu_solve(found, pivots, given, left=left or vector)
     return solved[..., 0] if vector else solved, found, pivots, info
 
 
