@@ -280,7 +280,12 @@ def _written(op: OpOverload, functional: OpOverload, args: tuple[Any, ...], kwar
         _check_writes(op, args, kwargs)
     kept = {arg.name for arg in is_out}
     plain_args = [value for arg, value in zip(schema, args, strict=False) if arg.name not in kept]
-    results = functional(*plain_args, **{name: value for name, value in kwargs.items() if name not in kept})
+    missing = {  # What one may leave out of `op` need not have a default in the other.
+        arg.name: arg.default_value
+        for arg in schema[len(args) :]
+        if arg.name not in kwargs and arg.has_default_value() and not arg.is_out
+    }
+    results = functional(*plain_args, **missing, **{name: value for name, value in kwargs.items() if name not in kept})
     targets = pytree.tree_leaves([given[arg.name] for arg in outs])
     sources = pytree.tree_leaves(results)
     if len(sources) > len(targets):  # Those that are not written come first, and are results of their own.
@@ -504,7 +509,7 @@ def _resize(
     if tuple(tensor.shape) == tuple(size):
         return tensor
     old = download(tensor)
-    replace(tensor, upload(old.resize_(tuple(size))))
+    replace(tensor, upload(old.clone().resize_(tuple(size))))
     return tensor
 
 
