@@ -62,14 +62,13 @@ def _run(request: Request, teller: Teller) -> None:
 
 
 def _operators() -> dict[str, Any]:
-    """Those of the database that take float32 on the CPU, by name."""
-    import torch
+    """Those of the database, by name."""
     from torch.testing._internal import common_methods_invocations
 
     # Some seed the generator at each use, so that what they draw would not be known as random.
     common_methods_invocations.wrapper_set_seed = lambda op, *args, **kwargs: op(*args, **kwargs)
     op_db: Any = common_methods_invocations.op_db
-    return {op.full_name: op for op in op_db if torch.float32 in op.dtypes}
+    return {op.full_name: op for op in op_db}
 
 
 def _counted(kernels: Any) -> list[str]:

@@ -46,6 +46,8 @@ def check(op: Any, variant: Variant, device: torch.device, limit: int, on_host: 
         limit: the most samples; more are thinned out evenly.
         on_host: counts the operators that ran on the client's CPU.
     """
+    if torch.float32 not in op.dtypes:
+        return Found(Verdict.ABSENT, "it takes no float32")
     if not _has(op, variant):
         return Found(Verdict.ABSENT, "there is no such variant")
     samples = _thinned(list(_samples(op, variant is Variant.BACKWARD)), limit)
