@@ -1,8 +1,8 @@
 """One operator of torch's test database, in one variant: torch's CPU beside the device.
 
 Owns what "agrees" means: the same structure, types and shapes, and values as near as `RTOL` and `ATOL` say. An
-operator whose results torch's CPU does not repeat with another seed is random: then types and shapes are
-compared, and the values as two samples of one distribution (Kolmogorov and Smirnov). Uninitialized memory has no values.
+operator whose results torch's CPU does not repeat with another seed is random: then types and shapes
+are compared, and the values as two samples of one distribution (Kolmogorov and Smirnov). Uninitialized memory has no values.
 """
 
 from __future__ import annotations

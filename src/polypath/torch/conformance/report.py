@@ -76,19 +76,19 @@ def markdown(report: Report, tolerances: tuple[float, float]) -> str:
         "# PyTorch's operator tests",
         "",
         f"Every operator of PyTorch's test database (`op_db`, float32, at most {setting.samples} samples of each, drawn "
-        f"evenly) on `polypath.torch.device()`, {setting.where}, beside torch's CPU. Compared are the structure of the "
-        f"results, dtypes, shapes and values (relative {rtol:g} and absolute {atol:g} for float32; PyTorch compares "
-        "CUDA with its CPU at 1e-3): of the forward pass, of the gradients, of the in-place variant on a view with gaps "
-        "and of its base, and of the `out=` variant into such a view and of its base. What is random is compared as two "
-        "samples of one distribution, and uninitialized memory by shape.",
+        f"evenly) on `polypath.torch.device()`, {setting.where}, beside torch's CPU. Compared are the structure of "
+        f"the results, dtypes, shapes and values (relative {rtol:g} and absolute {atol:g} for float32; PyTorch "
+        "compares CUDA with its CPU at 1e-3): of the forward pass, of the gradients, of the in-place variant on a "
+        "view with gaps and of its base, and of the `out=` variant into such a view and of its base. What is random "
+        "is compared as two samples of one distribution, and uninitialized memory by shape.",
         "",
         f"**{summary(report)}**",
         "",
         f"Made by `{setting.command}` with {versions}.",
         "",
-        "`agree`; `host`: agrees, but some part ran on the client's CPU, as what has a result whose shape depends on data "
-        "must; `raises`: the device refuses what torch's CPU does; `-`: there is no such variant, or torch's CPU "
-        "refuses it too.",
+        "`agree`; `host`: agrees, but some part ran on the client's CPU, as what has a result whose shape depends "
+        "on data must; `raises`: the device refuses what torch's CPU does; `-`: there is no such variant, or "
+        "torch's CPU refuses it too.",
         "",
         "## What does not agree",
         "",

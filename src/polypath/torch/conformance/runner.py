@@ -70,7 +70,9 @@ def run(plan: Plan, names: Sequence[str] | None, told: Callable[[str, Variant, F
 def _tests(plan: Plan, names: Sequence[str] | None) -> list[str]:
     listed = _process(plan, [], None, "list")
     if not listed.found:
-        raise ClusterError(f"torch's operator tests cannot be imported: {listed.note}; pip install polypath[torch-tests].")
+        raise ClusterError(
+            f"torch's operator tests cannot be imported: {listed.note}; pip install polypath[torch-tests]."
+        )
     known = dict.fromkeys(of_test(test)[0] for test in listed.found)
     wanted = known if names is None else dict.fromkeys(names)
     unknown = [name for name in wanted if name not in known]

@@ -6,9 +6,9 @@ result's shape depends on data; else it cannot run on the devices. Decides nothi
 
 from __future__ import annotations
 
-
 import torch
 
+from polypath.torch.dtypes import jax_dtype as dtype
 from polypath.torch.lowerings import (  # noqa: F401 - each fills the table
     adopted,
     elementwise,
@@ -24,7 +24,6 @@ from polypath.torch.lowerings import (  # noqa: F401 - each fills the table
 )
 from polypath.torch.lowerings.decomposed import decompositions
 from polypath.torch.lowerings.dependent import DATA_DEPENDENT, is_data_dependent
-from polypath.torch.dtypes import jax_dtype as dtype
 from polypath.torch.lowerings.table import LOWERINGS, RANDOM, STRIDED, Lowering
 
 __all__ = ["DATA_DEPENDENT", "decompositions", "dtype", "find", "is_data_dependent", "is_random", "takes_strides"]

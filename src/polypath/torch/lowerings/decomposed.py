@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 import torch._decomp
-import torch._prims  # noqa: F401 - registers the operators that some decompositions use
+import torch._prims
 
 from polypath.torch.lowerings.table import LOWERINGS
 
@@ -38,5 +38,3 @@ def _primitives() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
         if isinstance(operator, torch._ops.OpOverload) and hasattr(operator, "impl_aten"):
             found[operator] = operator.impl_aten
     return found
-
-

@@ -22,6 +22,7 @@ from polypath.torch.lowerings.types import (
     is_complex,
     is_float,
     is_inexact,
+    is_one,
     promoted,
     promoted_float,
     result_type,
@@ -212,13 +213,13 @@ def add(x: Operand, y: Operand, *, alpha: Operand = 1) -> jax.Array:
     x, y = promoted(x, y)
     if is_bool(x.dtype):
         return jnp.logical_or(x, y) if alpha else x
-    return x + (y if alpha == 1 else y * cast(alpha, y.dtype))
+    return x + (y if is_one(alpha) else y * cast(alpha, y.dtype))
 
 
 @lowers(aten.sub)
 def subtract(x: Operand, y: Operand, alpha: Operand = 1) -> jax.Array:
     x, y = promoted(x, y)
-    return x - (y if alpha == 1 else y * cast(alpha, y.dtype))
+    return x - (y if is_one(alpha) else y * cast(alpha, y.dtype))
 
 
 @lowers(aten.rsub)
@@ -448,7 +449,7 @@ def lerp(start: jax.Array, end: jax.Array, weight: Operand) -> jax.Array:
 def addcmul(x: jax.Array, one: jax.Array, two: jax.Array, *, value: Operand = 1) -> jax.Array:
     to = result_type(x, one, two)
     product = cast(one, to) * cast(two, to)
-    return cast(x, to) + (product if isinstance(value, int) and value == 1 else cast(value, to) * product)
+    return cast(x, to) + (product if is_one(value) else cast(value, to) * product)
 
 
 @lowers(aten.addcdiv)

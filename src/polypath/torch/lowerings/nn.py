@@ -153,9 +153,7 @@ def _largest(x: jax.Array, places: list[Any]) -> tuple[jax.Array, jax.Array]:
     flat = jnp.broadcast_to(flat.reshape(*flat.shape[:n], -1), taken.shape)
     inside = jnp.broadcast_to(inside.reshape(*inside.shape[:n], -1), taken.shape)
     # A window of nothing but -inf has its first place inside.
-    best = jnp.where(
-        jnp.max(taken, -1) == _least(x), jnp.argmax(inside, -1), jnp.argmax(taken, -1)
-    )[..., None]
+    best = jnp.where(jnp.max(taken, -1) == _least(x), jnp.argmax(inside, -1), jnp.argmax(taken, -1))[..., None]
     return tuple(jnp.take_along_axis(one, best, -1)[..., 0] for one in (taken, flat))  # type: ignore[return-value]
 
 
@@ -373,12 +371,16 @@ def grid_sampler_backward(
     return tuple(one if wanted else None for one, wanted in zip(slopes, mask, strict=True))
 
 
+def _ratio(size: int, count: int, corners: bool, scale: float | None) -> float:
+    """How many pixels are one new pixel."""
+    if corners:
+        return (size - 1) / (count - 1) if count > 1 else 0.0
+    return 1 / scale if scale else size / count
+
+
 def _smooth_weights(size: int, count: int, corners: bool, scale: float | None, cubic: bool) -> np.ndarray[Any, Any]:
     """How much of each pixel is in each new one, antialiased."""
-    if corners:
-        ratio = (size - 1) / (count - 1) if count > 1 else 0.0
-    else:
-        ratio = 1 / scale if scale else size / count
+    ratio = _ratio(size, count, corners, scale)
     stretch = max(ratio, 1.0)
     reach = (2.0 if cubic else 1.0) * stretch
     weights = np.zeros((size, count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -213,7 +214,7 @@ def split(x: jax.Array, size: int, dim: int = 0) -> list[jax.Array]:
 @lowers(aten.split_with_sizes, aten.split_with_sizes_copy, aten.unsafe_split_with_sizes)
 def split_with_sizes(x: jax.Array, sizes: Shape, dim: int = 0) -> list[jax.Array]:
     ends = np.cumsum([0, *sizes])
-    return [jax.lax.slice_in_dim(x, int(a), int(b), 1, axis(dim, x.ndim)) for a, b in zip(ends, ends[1:])]  # noqa: B905
+    return [jax.lax.slice_in_dim(x, int(a), int(b), 1, axis(dim, x.ndim)) for a, b in itertools.pairwise(ends)]
 
 
 @lowers(aten.unbind.int, aten.unbind_copy.int)
@@ -309,9 +310,7 @@ def _like(x: jax.Array, to: torch.dtype | None) -> np.dtype[Any]:
 
 
 @lowers(aten.full_like)
-def full_like(
-    x: jax.Array, value: Scalar, *, dtype: torch.dtype | None = None, memory_format: Any = None
-) -> jax.Array:
+def full_like(x: jax.Array, value: Scalar, *, dtype: torch.dtype | None = None, memory_format: Any = None) -> jax.Array:
     return jnp.broadcast_to(cast(value, _like(x, dtype)), x.shape)
 
 

@@ -121,6 +121,11 @@ def _constant(value: Scalar, to: Any) -> jax.Array:
     return jnp.asarray(value, to)
 
 
+def is_one(value: Operand) -> bool:
+    """Whether it is the number 1, and not one that is known only when the program runs."""
+    return isinstance(value, (int, float)) and value == 1
+
+
 def promoted(*operands: Operand) -> list[jax.Array]:
     """The operands in the type that they have in common."""
     to = result_type(*operands)
