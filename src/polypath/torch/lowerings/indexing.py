@@ -281,8 +281,10 @@ def embedding_bag(
     sizes_all = jnp.pad(sizes, (0, int(include_last)))  # torch has a size for the end, too.
     shape = (bags, weight.shape[1])
     if mode == 2:
-        largest = jnp.full(shape, _extreme(weight, "min"), weight.dtype).at[bag].max(
-            jnp.where(counts, rows, _extreme(weight, "min"))
+        largest = (
+            jnp.full(shape, _extreme(weight, "min"), weight.dtype)
+            .at[bag]
+            .max(jnp.where(counts, rows, _extreme(weight, "min")))
         )
         first = jnp.where(counts & (rows == largest[bag]), jnp.arange(at.shape[0])[:, None], at.shape[0])
         place = jnp.full(shape, at.shape[0]).at[bag].min(first)
@@ -318,3 +320,15 @@ def embedding_bag_weights_backward(
 ) -> jax.Array:
     found = jnp.sum(grad[bag] * weight[at], axis=-1)
     return jnp.where(at == padding, 0, found)
+
+
+@lowers(aten._embedding_bag_backward)
+def embedding_bag_backward_any(
+    grad: jax.Array, at: jax.Array, offsets: jax.Array, bag: jax.Array, sizes: jax.Array, maxima: jax.Array,
+    count: int, scale_by_freq: bool, mode: int, sparse: bool, per_sample_weights: jax.Array | None, padding: int = -1,
+) -> jax.Array:  # fmt: skip
+    if sparse:
+        raise NotImplementedError(
+            "XLA has no sparse tensors, so embedding_bag has no sparse gradients: say sparse=False."
+        )
+    return embedding_bag_backward(grad, at, bag, sizes, maxima, count, scale_by_freq, mode, per_sample_weights, padding)

@@ -54,10 +54,6 @@ def is_low(of: Any) -> bool:
     return is_float(of) and jnp.finfo(of).bits < 32
 
 
-def _category(of: Any) -> int:
-    return 3 if is_complex(of) else 2 if is_float(of) else 0 if is_bool(of) else 1
-
-
 def _scalar_type(value: Scalar) -> np.dtype[Any]:
     if isinstance(value, bool):
         return jnp.dtype(jnp.bool_)
@@ -67,36 +63,30 @@ def _scalar_type(value: Scalar) -> np.dtype[Any]:
 
 
 def result_type(*operands: Operand | None) -> np.dtype[Any]:
-    """`torch.result_type` of arrays and numbers: numbers and arrays without dimensions only raise the category."""
-    tiers: list[list[np.dtype[Any]]] = [[], [], []]
+    """`torch.result_type`: arrays without dimensions, and numbers even less, only raise the kind of the type."""
+    found: list[np.dtype[Any] | None] = [None, None, None]
     for operand in operands:
         if operand is None:
             continue
         if isinstance(operand, (bool, int, float, complex)):
-            tiers[2].append(_scalar_type(operand))
+            tier, of = 2, _scalar_type(operand)
         else:
-            tiers[0 if jnp.ndim(operand) else 1].append(operand.dtype)
-    found: np.dtype[Any] | None = None
-    for tier in tiers:
-        if not tier:
-            continue
-        of = tier[0]
-        for other in tier[1:]:
-            of = jnp.promote_types(of, other)
-        if found is None:
-            found = of
-        elif _category(of) > _category(found):
-            # A complex number beside float64 is complex128.
-            found = jnp.promote_types(found, of) if is_complex(of) and is_float(found) else of
-            if is_complex(found) and tier is not tiers[0]:
-                found = _complex_beside(operands, of)
-    assert found is not None
-    return found
+            tier, of = (0 if jnp.ndim(operand) else 1), operand.dtype
+        before = found[tier]
+        found[tier] = of if before is None else jnp.promote_types(before, of)
+    arrays, singles, numbers = found
+    result = _above(arrays, _above(singles, numbers))
+    assert result is not None
+    return result
 
 
-def _complex_beside(operands: tuple[Operand | None, ...], of: np.dtype[Any]) -> np.dtype[Any]:
-    wide = any(getattr(one, "dtype", None) == jnp.float64 and jnp.ndim(one) for one in operands if one is not None)
-    return jnp.dtype(jnp.complex128) if wide or of == jnp.complex128 else jnp.dtype(jnp.complex64)
+def _above(higher: np.dtype[Any] | None, lower: np.dtype[Any] | None) -> np.dtype[Any] | None:
+    """The higher tier's type, but of the lower's kind where that is more."""
+    if higher is None or lower is None:
+        return higher if lower is None else lower
+    if is_inexact(higher):
+        return to_complex(higher) if is_complex(lower) and not is_complex(higher) else higher
+    return jnp.promote_types(higher, lower) if is_bool(higher) or is_inexact(lower) else higher
 
 
 def cast(value: Operand, to: Any) -> jax.Array:
