@@ -2,7 +2,8 @@
 
 Owns what "agrees" means: the same structure, types and shapes, and values as near as `RTOL` and `ATOL` say. An
 operator whose results torch's CPU does not repeat with another seed is random: then types and shapes
-are compared, and the values as two samples of one distribution (Kolmogorov and Smirnov). Uninitialized memory has no values.
+are compared, and the values as two samples of one distribution (Kolmogorov and Smirnov). Uninitialized
+memory has no values.
 """
 
 from __future__ import annotations
@@ -39,26 +40,26 @@ class NotHere(Exception):
     """This sample says nothing about this variant."""
 
 
-def check(op: Any, variant: Variant, device: torch.device, limit: int, on_host: Callable[[], int]) -> Found:
+def check(op: Any, variant: Variant, device: torch.device, limit: int, on_host: list[str]) -> Found:
     """Use the operator with its samples.
 
     Args:
         limit: the most samples; more are thinned out evenly.
-        on_host: counts the operators that ran on the client's CPU.
+        on_host: gets the name of each operator that runs on the client's CPU.
     """
     if torch.float32 not in op.dtypes:
         return Found(Verdict.ABSENT, "it takes no float32")
     if not _has(op, variant):
         return Found(Verdict.ABSENT, "there is no such variant")
     samples = _thinned(list(_samples(op, variant is Variant.BACKWARD)), limit)
-    before = on_host()
+    on_host.clear()
     found = [_check_one(op, variant, sample, device) for sample in samples]
     used = [one for one in found if one.verdict is not Verdict.ABSENT]
     if not used:
         return Found(Verdict.ABSENT, found[0].reason if found else "there are no samples")
     decisive = worst(used)
-    if decisive.verdict is Verdict.AGREE and on_host() > before:
-        return Found(Verdict.HOST)
+    if decisive.verdict is Verdict.AGREE and on_host:
+        return Found(Verdict.HOST, ", ".join(sorted(set(on_host))))
     if decisive.verdict is Verdict.AGREE:
         return decisive
     same = sum(one.verdict is decisive.verdict for one in used)

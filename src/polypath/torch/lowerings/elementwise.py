@@ -496,10 +496,18 @@ def _gamma(function: Callable[..., jax.Array], at_zero: float, x: jax.Array, y: 
 
 @lowers(aten.special_zeta)
 def zeta(x: Operand, q: Operand) -> jax.Array:
-    """XLA's loses digits near 0 in float32, and has NaN where the function has poles."""
-    x, q = promoted_float(x, q)
+    """XLA's loses digits near 0 in float32 and where q is negative, and has NaN where the function has poles."""
+    x, q = jnp.broadcast_arrays(*promoted_float(x, q))
     pole = ((q <= 0) & (q == jnp.floor(q)) & (x > 1)) | (x == 1)
-    return jnp.where(pole, jnp.inf, jsp.zeta(x.astype(jnp.float64), q.astype(jnp.float64))).astype(x.dtype)
+    power, start = x.astype(jnp.float64), jnp.where(pole | jnp.isinf(q), 1, q).astype(jnp.float64)
+
+    def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        at, total = state
+        return jnp.where(at < 1, at + 1, at), total + jnp.where(at < 1, at**-power, 0)
+
+    # The sum's first terms, up to where q is positive.
+    at, total = lax.while_loop(lambda state: jnp.any(state[0] < 1), step, (start, jnp.zeros_like(start)))
+    return jnp.where(pole, jnp.inf, total + jsp.zeta(power, at)).astype(x.dtype)
 
 
 @lowers(aten.polygamma.default)
