@@ -26,6 +26,7 @@ def torch_conformance(
     devices_per_host: Annotated[int, typer.Option(help="Of the cluster.")] = 1,
     plain: Annotated[bool, typer.Option("--plain", help="On plain JAX on this machine, without a cluster.")] = False,
     name: Annotated[str | None, typer.Option(help="Use this cluster, which runs, instead of starting one.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, each with a cluster of its own.")] = 1,
     test_timeout: Annotated[float, typer.Option(help="Seconds for each operator in each variant.")] = 60.0,
     json: Annotated[Path | None, typer.Option(help="Write everything here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
@@ -45,6 +46,7 @@ def torch_conformance(
         hosts=hosts,
         devices_per_host=devices_per_host,
         plain=plain,
+        jobs=jobs,
         cluster=name,
         limits=Limits(test=test_timeout),
     )
