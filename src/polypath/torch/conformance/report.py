@@ -76,8 +76,8 @@ def markdown(report: Report, tolerances: tuple[float, float]) -> str:
         "# PyTorch's operator tests",
         "",
         f"Every operator of PyTorch's test database (`op_db`, float32, at most {setting.samples} samples of each, "
-        f"drawn evenly) on `polypath.torch.device()`, {setting.where}, beside torch's CPU. Compared are the structure of "
-        f"the results, dtypes, shapes and values (relative {rtol:g} and absolute {atol:g} for float32; PyTorch "
+        f"drawn evenly) on `polypath.torch.device()`, {setting.where}, beside torch's CPU. Compared are the structure "
+        f"of the results, dtypes, shapes and values (relative {rtol:g} and absolute {atol:g} for float32; PyTorch "
         "compares CUDA with its CPU at 1e-3): of the forward pass, of the gradients, of the in-place variant on a "
         "view with gaps and of its base, and of the `out=` variant into such a view and of its base. What is random "
         "is compared as two samples of one distribution, and uninitialized memory by shape.",

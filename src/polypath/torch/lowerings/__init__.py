@@ -13,6 +13,7 @@ from polypath.torch.lowerings import (  # noqa: F401 - each fills the table
     adopted,
     elementwise,
     foreach,
+    images,
     indexing,
     linalg,
     matmul,

@@ -469,6 +469,11 @@ def silu(x: jax.Array) -> jax.Array:
     return (x_ * _sigmoid(x_)).astype(inexact(x).dtype)
 
 
+@lowers(aten.hardshrink_backward, aten.softshrink_backward)
+def shrink_backward(grad: jax.Array, x: jax.Array, bound: Operand) -> jax.Array:
+    return jnp.where(jnp.abs(x) <= bound, 0, grad)
+
+
 @lowers(aten.hardtanh)
 def hardtanh(x: jax.Array, least: Operand = -1, most: Operand = 1) -> jax.Array:
     return jnp.minimum(jnp.maximum(x, cast(least, x.dtype)), cast(most, x.dtype))

@@ -1,4 +1,4 @@
-"""Layers of networks: softmax, norms, pooling, sampling of images."""
+"""Layers of networks: softmax, norms, pooling, sampling of images, losses."""
 
 from __future__ import annotations
 
@@ -371,51 +371,18 @@ def grid_sampler_backward(
     return tuple(one if wanted else None for one, wanted in zip(slopes, mask, strict=True))
 
 
-def _ratio(size: int, count: int, corners: bool, scale: float | None) -> float:
-    """How many pixels are one new pixel."""
-    if corners:
-        return (size - 1) / (count - 1) if count > 1 else 0.0
-    return 1 / scale if scale else size / count
+@lowers(aten.multi_margin_loss_backward)
+def multi_margin_loss_backward(
+    grad: jax.Array, x: jax.Array, target: jax.Array, p: float, margin: float, weight: jax.Array | None = None,
+    reduction: int = 1,
+) -> jax.Array:  # fmt: skip
+    def loss(x: jax.Array) -> jax.Array:
+        rows, at = x.reshape(-1, x.shape[-1] if x.ndim else 1), target.reshape(-1)
+        right = jnp.take_along_axis(rows, at[:, None], 1)
+        short = jnp.maximum(margin - right + rows, 0) ** p
+        if weight is not None:
+            short = short * weight[at][:, None]
+        each = jnp.sum(jnp.where(jnp.arange(rows.shape[1]) == at[:, None], 0, short), 1) / rows.shape[1]
+        return each.reshape(target.shape) if reduction == 0 else each.mean() if reduction == 1 else each.sum()
 
-
-def _smooth_weights(size: int, count: int, corners: bool, scale: float | None, cubic: bool) -> np.ndarray[Any, Any]:
-    """How much of each pixel is in each new one, antialiased."""
-    ratio = _ratio(size, count, corners, scale)
-    stretch = max(ratio, 1.0)
-    reach = (2.0 if cubic else 1.0) * stretch
-    weights = np.zeros((size, count))
-    for new in range(count):
-        center = ratio * (new + 0.5)
-        first, last = max(int(center - reach + 0.5), 0), min(int(center + reach + 0.5), size)
-        away = np.abs((np.arange(first, last) - center + 0.5) / stretch)
-        if cubic:
-            near = ((1.5) * away - 2.5) * away * away + 1
-            far = ((-0.5 * away + 2.5) * away - 4) * away + 2
-            share = np.where(away < 1, near, np.where(away < 2, far, 0.0))
-        else:
-            share = np.maximum(1 - away, 0.0)
-        weights[first:last, new] = share / share.sum()
-    return weights
-
-
-def _smooth(cubic: bool) -> Callable[..., jax.Array]:
-    def lowering(
-        x: jax.Array, size: Ints, corners: bool, scale_h: float | None = None, scale_w: float | None = None
-    ) -> jax.Array:
-        down = _smooth_weights(x.shape[-2], size[0], corners, scale_h, cubic)
-        across = _smooth_weights(x.shape[-1], size[1], corners, scale_w, cubic)
-        return jnp.einsum(
-            "nchw,hi,wj->ncij", x, down.astype(x.dtype), across.astype(x.dtype), precision=lax.Precision.HIGHEST
-        )
-
-    return lowering
-
-
-for _name, _cubic in (("_upsample_bilinear2d_aa", False), ("_upsample_bicubic2d_aa", True)):
-    _forward = _smooth(_cubic)
-    lowers(getattr(aten, _name).default)(_forward)
-    lowers(getattr(aten, f"{_name}_backward").default)(
-        lambda grad, size, input_size, *given, forward=_forward: jax.vjp(
-            lambda x: forward(x, size, *given), jnp.zeros(tuple(input_size), grad.dtype)
-        )[1](grad)[0]
-    )
+    return jax.vjp(loss, x)[1](grad.reshape(jax.eval_shape(loss, x).shape))[0]
