@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from polypath.cli import conformance, doctor, inspect, run, up
+from polypath.cli import conformance, doctor, inspect, run, torch_conformance, up
 from polypath.cli.context import set_debugging
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command()(inspect.status)
 app.command()(inspect.logs)
 app.command()(doctor.doctor)
 app.command()(conformance.conformance)
+app.command(name="torch-conformance")(torch_conformance.torch_conformance)
 
 
 def _version(wanted: bool) -> None:

@@ -32,7 +32,7 @@ def main() -> None:
     """`python -m polypath.conformance.child <file with the request>`."""
     request = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Request)
     os.set_inheritable(request.events, False)
-    teller = _Teller(request.events)
+    teller = Teller(request.events)
     try:
         _run(request, teller)
     except unittest.SkipTest as skip:
@@ -55,7 +55,7 @@ def first_line(error: BaseException) -> str:
     return next((line for line in lines if line), "")[:_REASON_LENGTH]
 
 
-class _Teller:
+class Teller:
     """The parent's ear. A line is written whole, so that a crash right after it loses nothing."""
 
     def __init__(self, descriptor: int) -> None:
@@ -67,7 +67,7 @@ class _Teller:
             line = line[os.write(self._descriptor, line) :]
 
 
-def _run(request: Request, teller: _Teller) -> None:
+def _run(request: Request, teller: Teller) -> None:
     if request.checkout:
         sys.meta_path.append(_LeftOut(request.checkout))
     sys.argv[:] = [request.path]
@@ -105,7 +105,7 @@ class _LeftOut:
 class _Runner:
     """Stands where unittest's `TextTestRunner` does."""
 
-    def __init__(self, wanted: Sequence[str] | None, teller: _Teller) -> None:
+    def __init__(self, wanted: Sequence[str] | None, teller: Teller) -> None:
         self._wanted = None if wanted is None else frozenset(wanted)
         self._teller = teller
         self.ran = False
@@ -139,7 +139,7 @@ def _flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 class _Result(unittest.TestResult):
     """Tells each outcome, and writes tracebacks to stderr instead of keeping them."""
 
-    def __init__(self, teller: _Teller, tests: list[str]) -> None:
+    def __init__(self, teller: Teller, tests: list[str]) -> None:
         super().__init__()
         self._teller = teller
         self._left = dict.fromkeys(tests)

@@ -26,6 +26,7 @@ from polypath.conformance.events import Begun, Done, Ended, Event, Found, Outcom
 from polypath.processes import describe_exit
 
 _COMMAND: Final = (sys.executable, "-P", "-m", "polypath.launch.child")
+CHILD: Final = "polypath.conformance.child"
 _TICK: Final = 0.5
 """Seconds; how soon a wish to stop is seen."""
 _GRACE: Final = 5.0
@@ -76,9 +77,13 @@ def run_file(
     log: Path,
     *,
     checkout: Path | None = None,
+    module: str = CHILD,
     stop: threading.Event | None = None,
 ) -> FileRun:
     """Run these tests of a file, or all of them; none of them only finds out which there are.
+
+    Args:
+        module: what the process runs; it tells its events.
 
     Raises:
         Stopped: `stop` was set.
@@ -95,7 +100,7 @@ def run_file(
             try:
                 process = subprocess.Popen(
                     # Ends with us, however we end; -P keeps the folder that it runs in out of its way.
-                    (*_COMMAND, str(os.getpid()), "polypath.conformance.child", str(request_path)),
+                    (*_COMMAND, str(os.getpid()), module, str(request_path)),
                     env={**environment, "TEST_TMPDIR": scratch},
                     cwd=scratch,
                     stdin=subprocess.DEVNULL,

@@ -177,6 +177,17 @@ def place_like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
 
 def read(tensor: torch.Tensor) -> Ref:
     """A tensor's value now, in its shape."""
+    return _seen(tensor, _stored(tensor))
+
+
+def _seen(tensor: torch.Tensor, ref: Ref) -> Ref:
+    """A value as a tensor sees what is stored, or the other way round: `conj()` and `imag` only mark their views."""
+    if not (tensor.is_conj() or tensor.is_neg()):
+        return ref
+    return _node(_Marked(tensor.is_conj(), tensor.is_neg()), (ref,), ref.shape, ref.dtype)
+
+
+def _stored(tensor: torch.Tensor) -> Ref:
     buffer = buffer_of(tensor)
     form = form_of(tensor)
     if form == buffer.form:
@@ -201,6 +212,7 @@ def _covers(form: Form, base: Form) -> bool:
 def write(tensor: torch.Tensor, ref: Ref) -> None:
     """Put a value of a tensor's shape and dtype where the tensor is."""
     assert ref.shape == tuple(tensor.shape), (ref.shape, tensor.shape)
+    ref = _seen(tensor, ref)
     buffer, form = buffer_of(tensor), form_of(tensor)
     if form == buffer.form:
         buffer.set(ref)
@@ -218,6 +230,15 @@ def _write(buffer: Buffer, form: Form, ref: Ref) -> None:
 def _node(run: Any, inputs: Sequence[Ref], shape: tuple[int, ...], dtype: Any) -> Ref:
     key: Hashable = run
     return trace.add(run, key, inputs, [(shape, dtype)])[0]
+
+
+class _Marked(NamedTuple):
+    conjugate: bool
+    negative: bool
+
+    def __call__(self, value: Any) -> list[Any]:
+        value = jnp.conj(value) if self.conjugate else value
+        return [-value if self.negative else value]
 
 
 class _Zeros(NamedTuple):

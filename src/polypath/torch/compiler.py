@@ -203,6 +203,8 @@ class _Graph:
     ) -> Any:
         lowering = lowerings.find(op)
         assert lowering is not None
+        if lowerings.takes_strides(op):
+            kwargs = {**kwargs, "strides": node.args[0].meta["val"].stride()}  # pyright: ignore
         try:
             result = computed(lowering, keys, args, kwargs)
         except Exception as error:
@@ -254,7 +256,7 @@ def _is_there(node: Node) -> bool:
 
 def _check_lowered(node: Node, op: OpOverload) -> bool:
     """Refuse what no program can do; whether it draws random numbers."""
-    if lowerings.is_data_dependent(op):
+    if lowerings.is_data_dependent(op, map_arg(node.args, lambda one: one.meta.get("val"))):  # pyright: ignore
         raise TorchError(
             f"{op}{_line(node)} has a result whose shape depends on data, which one program cannot have; compute "
             "with a mask of the full shape, or leave that line out of torch.compile."

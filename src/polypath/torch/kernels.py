@@ -23,7 +23,7 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from polypath.torch import lowerings
-from polypath.torch.buffers import DEVICE, NAME, contiguous, place_like, read, replace, tensor_of, write
+from polypath.torch.buffers import DEVICE, NAME, contiguous, place_like, read, replace, set_, tensor_of, write
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch, torch_dtype
 from polypath.torch.trace import Ref, TorchError, new_key, trace
 
@@ -64,7 +64,9 @@ def call(op: OpOverload, *args: Any, **kwargs: Any) -> Any:
     special = _SPECIAL.get(op)
     if special is not None:
         return special(*args, **kwargs)
-    if lowerings.is_data_dependent(op):
+    if op in _RESHAPING:
+        return op._op_dk(_EXPLICIT, *args, **kwargs)
+    if lowerings.is_data_dependent(op, args):
         return on_host(op, args, kwargs)
     if lowerings.find(op) is not None:
         return _lowered(op, args, kwargs)
@@ -132,6 +134,8 @@ def _plan(op: OpOverload, leaves: list[Any], spec: pytree.TreeSpec, places: list
     for place in places:
         static[place] = None
 
+    told = {"strides": leaves[places[0]].stride()} if lowerings.takes_strides(op) else {}
+
     def compute(*values: Any) -> Any:
         filled = list(static)
         given = list(values)
@@ -140,7 +144,8 @@ def _plan(op: OpOverload, leaves: list[Any], spec: pytree.TreeSpec, places: list
             keys = [jax.random.wrap_key_data(keys[0])]
         for place, value in zip(places, given, strict=True):
             filled[place] = value
-        return computed(lowering, keys, *pytree.tree_unflatten(filled, spec))
+        args, kwargs = pytree.tree_unflatten(filled, spec)
+        return computed(lowering, keys, args, {**kwargs, **told})
 
     with jax.enable_x64(True):
         shapes = [
@@ -277,7 +282,12 @@ def _written(op: OpOverload, functional: OpOverload, args: tuple[Any, ...], kwar
         _check_writes(op, args, kwargs)
     kept = {arg.name for arg in is_out}
     plain_args = [value for arg, value in zip(schema, args, strict=False) if arg.name not in kept]
-    results = functional(*plain_args, **{name: value for name, value in kwargs.items() if name not in kept})
+    missing = {  # What one may leave out of `op` need not have a default in the other.
+        arg.name: arg.default_value
+        for arg in schema[len(args) :]
+        if arg.name not in kwargs and arg.has_default_value() and not arg.is_out
+    }
+    results = functional(*plain_args, **missing, **{name: value for name, value in kwargs.items() if name not in kept})
     targets = pytree.tree_leaves([given[arg.name] for arg in outs])
     sources = pytree.tree_leaves(results)
     if len(sources) > len(targets):  # Those that are not written come first, and are results of their own.
@@ -348,12 +358,16 @@ def _tell(op: OpOverload) -> None:
 def on_host(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Do an operator on torch's CPU in this process."""
     here = pytree.tree_map(_fetched, (args, kwargs))
+    if op._schema.is_mutable:  # What was fetched is memory that nobody may write to or resize.
+        here = pytree.tree_map(lambda one: one.clone() if isinstance(one, torch.Tensor) else one, here)
     results = op(*here[0], **here[1])
-    for argument, there, fetched in zip(
-        op._schema.arguments, (*args, *kwargs.values()), (*here[0], *here[1].values()), strict=False
-    ):
+    names = [argument.name for argument in op._schema.arguments]
+    given = dict(zip(names, args, strict=False)) | kwargs
+    fetched = dict(zip(names, here[0], strict=False)) | here[1]
+    for argument in op._schema.arguments:
         if _is_written(argument):
-            for target, source in zip(pytree.tree_leaves(there), pytree.tree_leaves(fetched), strict=True):
+            there, source_of = given[argument.name], fetched[argument.name]
+            for target, source in zip(pytree.tree_leaves(there), pytree.tree_leaves(source_of), strict=True):
                 if isinstance(target, torch.Tensor) and target.device.type == NAME:
                     if target.shape != source.shape:
                         target.resize_(source.shape)
@@ -501,8 +515,15 @@ def _resize(
     if tuple(tensor.shape) == tuple(size):
         return tensor
     old = download(tensor)
-    replace(tensor, upload(old.resize_(tuple(size))))
+    replace(tensor, upload(old.clone().resize_(tuple(size))))
     return tensor
+
+
+def _restride(
+    tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> torch.Tensor:
+    offset = tensor.storage_offset() if storage_offset is None else storage_offset
+    return set_(tensor, tensor.untyped_storage(), offset, size, stride)
 
 
 def _clone(tensor: torch.Tensor, *, memory_format: torch.memory_format | None = None) -> torch.Tensor:
@@ -542,6 +563,7 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 _SPECIAL: Final[dict[OpOverload, Callable[..., Any]]] = {
+    aten.as_strided_.default: _restride,
     aten.copy_.default: copy_,
     aten._copy_from.default: _copy_from,
     aten._copy_from_and_resize.default: _copy_from,
@@ -556,6 +578,14 @@ _SPECIAL: Final[dict[OpOverload, Callable[..., Any]]] = {
     aten._local_scalar_dense.default: _item,
     aten.equal.default: _equal,
 }
+
+_RESHAPING: Final = frozenset(
+    getattr(packet, overload)
+    for packet in (aten.t_, aten.transpose_, aten.squeeze_, aten.unsqueeze_, aten.swapaxes_, aten.swapdims_)
+    for overload in packet.overloads()
+    if "Dimname" not in str(getattr(packet, overload)._schema)
+)
+"""They change how a tensor looks at its storage, and no value; they come to `as_strided_`."""
 
 _LIKE: Final = frozenset({aten.empty_like, aten.zeros_like, aten.ones_like, aten.full_like})
 """They make a tensor like another one, for a value that goes with its (an optimizer's): it is laid out alike."""

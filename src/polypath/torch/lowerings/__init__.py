@@ -6,13 +6,14 @@ result's shape depends on data; else it cannot run on the devices. Decides nothi
 
 from __future__ import annotations
 
-
 import torch
 
+from polypath.torch.dtypes import jax_dtype as dtype
 from polypath.torch.lowerings import (  # noqa: F401 - each fills the table
     adopted,
     elementwise,
     foreach,
+    images,
     indexing,
     linalg,
     matmul,
@@ -24,10 +25,9 @@ from polypath.torch.lowerings import (  # noqa: F401 - each fills the table
 )
 from polypath.torch.lowerings.decomposed import decompositions
 from polypath.torch.lowerings.dependent import DATA_DEPENDENT, is_data_dependent
-from polypath.torch.lowerings.table import LOWERINGS, RANDOM, Lowering
-from polypath.torch.dtypes import jax_dtype as dtype
+from polypath.torch.lowerings.table import LOWERINGS, RANDOM, STRIDED, Lowering
 
-__all__ = ["DATA_DEPENDENT", "decompositions", "dtype", "find", "is_data_dependent", "is_random"]
+__all__ = ["DATA_DEPENDENT", "decompositions", "dtype", "find", "is_data_dependent", "is_random", "takes_strides"]
 
 
 def find(operator: torch._ops.OpOverload) -> Lowering | None:
@@ -38,3 +38,8 @@ def find(operator: torch._ops.OpOverload) -> Lowering | None:
 def is_random(operator: torch._ops.OpOverload) -> bool:
     """Whether the lowering takes a key of random numbers first."""
     return operator in RANDOM
+
+
+def takes_strides(operator: torch._ops.OpOverload) -> bool:
+    """Whether the lowering is to be told the strides of its first array (in elements), as `strides=`."""
+    return operator in STRIDED

@@ -27,8 +27,6 @@ _NAMES: Final = (
     "special_bessel_j1",
     "special_bessel_y0",
     "special_bessel_y1",
-    "special_modified_bessel_k0",
-    "special_modified_bessel_k1",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 import torch._decomp
-import torch._prims  # noqa: F401 - registers the operators that some decompositions use
+import torch._prims
 
 from polypath.torch.lowerings.table import LOWERINGS
 
@@ -26,7 +26,18 @@ def decompositions() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
         if isinstance(operator, torch._ops.OpOverload) and operator not in LOWERINGS and operator not in _WRONG
     }
     table.update(_primitives())
+    table[_BATCH_NORM] = _batch_norm
     return table
+
+
+_BATCH_NORM: Final[Any] = torch.ops.aten.native_batch_norm.default
+
+
+def _batch_norm(*args: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As on the CPU, it saves nothing for the backward pass of what is not training."""
+    result, mean, rstd = torch._decomp.decomposition_table[_BATCH_NORM](*args)
+    training = args[5]
+    return (result, mean, rstd) if training else (result, result.new_empty(0), result.new_empty(0))
 
 
 def _primitives() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
@@ -38,5 +49,3 @@ def _primitives() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
         if isinstance(operator, torch._ops.OpOverload) and hasattr(operator, "impl_aten"):
             found[operator] = operator.impl_aten
     return found
-
-

@@ -22,6 +22,7 @@ from polypath.torch.lowerings.types import (
     is_complex,
     is_float,
     is_inexact,
+    is_one,
     promoted,
     promoted_float,
     result_type,
@@ -212,13 +213,13 @@ def add(x: Operand, y: Operand, *, alpha: Operand = 1) -> jax.Array:
     x, y = promoted(x, y)
     if is_bool(x.dtype):
         return jnp.logical_or(x, y) if alpha else x
-    return x + (y if alpha == 1 else y * cast(alpha, y.dtype))
+    return x + (y if is_one(alpha) else y * cast(alpha, y.dtype))
 
 
 @lowers(aten.sub)
 def subtract(x: Operand, y: Operand, alpha: Operand = 1) -> jax.Array:
     x, y = promoted(x, y)
-    return x - (y if alpha == 1 else y * cast(alpha, y.dtype))
+    return x - (y if is_one(alpha) else y * cast(alpha, y.dtype))
 
 
 @lowers(aten.rsub)
@@ -448,7 +449,7 @@ def lerp(start: jax.Array, end: jax.Array, weight: Operand) -> jax.Array:
 def addcmul(x: jax.Array, one: jax.Array, two: jax.Array, *, value: Operand = 1) -> jax.Array:
     to = result_type(x, one, two)
     product = cast(one, to) * cast(two, to)
-    return cast(x, to) + (product if isinstance(value, int) and value == 1 else cast(value, to) * product)
+    return cast(x, to) + (product if is_one(value) else cast(value, to) * product)
 
 
 @lowers(aten.addcdiv)
@@ -466,6 +467,11 @@ def gelu(x: jax.Array, *, approximate: str = "none") -> jax.Array:
 def silu(x: jax.Array) -> jax.Array:
     x_ = wide(inexact(x))
     return (x_ * _sigmoid(x_)).astype(inexact(x).dtype)
+
+
+@lowers(aten.hardshrink_backward, aten.softshrink_backward)
+def shrink_backward(grad: jax.Array, x: jax.Array, bound: Operand) -> jax.Array:
+    return jnp.where(jnp.abs(x) <= bound, 0, grad)
 
 
 @lowers(aten.hardtanh)
@@ -495,8 +501,18 @@ def _gamma(function: Callable[..., jax.Array], at_zero: float, x: jax.Array, y: 
 
 @lowers(aten.special_zeta)
 def zeta(x: Operand, q: Operand) -> jax.Array:
-    x, q = promoted_float(x, q)
-    return jsp.zeta(x, q)
+    """XLA's loses digits near 0 in float32 and where q is negative, and has NaN where the function has poles."""
+    x, q = jnp.broadcast_arrays(*promoted_float(x, q))
+    pole = ((q <= 0) & (q == jnp.floor(q)) & (x > 1)) | (x == 1)
+    power, start = x.astype(jnp.float64), jnp.where(pole | jnp.isinf(q), 1, q).astype(jnp.float64)
+
+    def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        at, total = state
+        return jnp.where(at < 1, at + 1, at), total + jnp.where(at < 1, at**-power, 0)
+
+    # The sum's first terms, up to where q is positive.
+    at, total = lax.while_loop(lambda state: jnp.any(state[0] < 1), step, (start, jnp.zeros_like(start)))
+    return jnp.where(pole, jnp.inf, total + jsp.zeta(power, at)).astype(x.dtype)
 
 
 @lowers(aten.polygamma.default)
@@ -504,8 +520,13 @@ def polygamma(n: int, x: jax.Array) -> jax.Array:
     x = inexact(x)
     if n == 0:
         return jsp.digamma(x)
+    x64 = x.astype(jnp.float64)
+    if n == 1:  # torch mirrors it where it is negative.
+        here = jnp.where(x64 < 0.5, 1 - x64, x64)
+        mirrored = jnp.square(math.pi / jnp.sin(math.pi * x64)) - jsp.zeta(2.0, here)
+        return jnp.where(x64 < 0.5, mirrored, jsp.zeta(2.0, here)).astype(x.dtype)
     sign = 1.0 if n % 2 else -1.0
-    return (sign * math.factorial(n) * jsp.zeta(float(n + 1), wide(x))).astype(x.dtype)
+    return (sign * math.factorial(n) * zeta(float(n + 1), x64)).astype(x.dtype)
 
 
 @lowers(aten._to_copy)

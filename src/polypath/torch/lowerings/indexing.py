@@ -6,6 +6,7 @@ devices cannot stop half way. What would be written there is dropped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,9 +45,7 @@ def masked_index(x: jax.Array, mask: jax.Array, indices: Indices, fill: Operand)
 
 @lowers(aten._unsafe_masked_index_put_accumulate)
 def masked_index_put(x: jax.Array, mask: jax.Array, indices: Indices, values: jax.Array) -> jax.Array:
-    inside = [
-        None if at is None else jnp.clip(at, -size, size - 1) for at, size in zip(indices, x.shape, strict=False)
-    ]
+    inside = [None if at is None else jnp.clip(at, -size, size - 1) for at, size in zip(indices, x.shape, strict=False)]
     return x.at[_places(inside)].add(jnp.where(mask, values, 0))
 
 
@@ -86,8 +85,7 @@ def _spelled_out(x: jax.Array, indices: Indices, values: jax.Array) -> list[jax.
 def index_select(x: jax.Array, dim: int, at: jax.Array) -> jax.Array:
     if x.ndim == 0:
         return x
-    taken = jnp.take(x, at.reshape(-1), axis=axis(dim, x.ndim), mode="fill")
-    return taken
+    return jnp.take(x, at.reshape(-1), axis=axis(dim, x.ndim), mode="fill")
 
 
 @lowers(aten.index_copy)
@@ -132,9 +130,7 @@ def index_reduce(
 
 def _grid(dim: int, at: jax.Array) -> Any:
     """The places that an index array along one dimension names, of all dimensions."""
-    return tuple(
-        at if one == dim else lax.broadcasted_iota(at.dtype, at.shape, one) for one in range(at.ndim)
-    )
+    return tuple(at if one == dim else lax.broadcasted_iota(at.dtype, at.shape, one) for one in range(at.ndim))
 
 
 @lowers(aten.gather)
@@ -221,6 +217,14 @@ def masked_scatter(x: jax.Array, mask: jax.Array, source: jax.Array) -> jax.Arra
     return jnp.where(mask, jnp.take(source.reshape(-1), place, mode="clip"), x)
 
 
+@lowers(aten.masked_scatter_backward)
+def masked_scatter_backward(grad: jax.Array, mask: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    grad, mask = jnp.broadcast_arrays(grad, mask)
+    count = math.prod(sizes)
+    place = jnp.where(mask.reshape(-1), jnp.cumsum(mask.reshape(-1)) - 1, count)
+    return jnp.zeros(count, grad.dtype).at[place].set(grad.reshape(-1), mode="drop").reshape(tuple(sizes))
+
+
 @lowers(aten.nonzero_static)
 def nonzero_static(x: jax.Array, *, size: int, fill_value: int = -1) -> jax.Array:
     if x.ndim == 0:
@@ -236,9 +240,7 @@ def embedding(
 
 
 @lowers(aten.embedding_dense_backward)
-def embedding_backward(
-    grad: jax.Array, at: jax.Array, count: int, padding: int, scale_by_freq: bool
-) -> jax.Array:
+def embedding_backward(grad: jax.Array, at: jax.Array, count: int, padding: int, scale_by_freq: bool) -> jax.Array:
     grad_ = wide(grad).reshape(-1, grad.shape[-1])
     at = at.reshape(-1)
     if scale_by_freq:
@@ -256,3 +258,77 @@ def tril_indices(row: int, col: int, offset: int = 0, **_: Any) -> jax.Array:
 @lowers(aten.triu_indices)
 def triu_indices(row: int, col: int, offset: int = 0, **_: Any) -> jax.Array:
     return jnp.stack(jnp.triu_indices(row, offset, col)).astype(jnp.int64)
+
+
+def _bags(offsets: jax.Array, count: int, include_last: bool) -> tuple[jax.Array, int]:
+    """The bag of each place, where bags begin at `offsets`."""
+    starts = offsets[:-1] if include_last else offsets
+    return jnp.searchsorted(starts, jnp.arange(count), side="right") - 1, starts.shape[0]
+
+
+@lowers(aten._embedding_bag, aten._embedding_bag_forward_only)
+def embedding_bag(
+    weight: jax.Array, at: jax.Array, offsets: jax.Array, scale_by_freq: bool = False, mode: int = 0,
+    sparse: bool = False, per_sample_weights: jax.Array | None = None, include_last: bool = False, padding: int = -1,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:  # fmt: skip
+    """Mode 0 sums, 1 takes the mean, 2 the largest. Results: the bags, the bag of each place, sizes, where maxima are."""
+    bag, bags = _bags(offsets, at.shape[0], include_last)
+    rows = jnp.take(weight, at, axis=0, mode="fill")
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights[:, None]
+    counts = (at != padding)[:, None]
+    sizes = jnp.zeros(bags, at.dtype).at[bag].add(counts[:, 0].astype(at.dtype))
+    sizes_all = jnp.pad(sizes, (0, int(include_last)))  # torch has a size for the end, too.
+    shape = (bags, weight.shape[1])
+    if mode == 2:
+        largest = (
+            jnp.full(shape, _extreme(weight, "min"), weight.dtype)
+            .at[bag]
+            .max(jnp.where(counts, rows, _extreme(weight, "min")))
+        )
+        first = jnp.where(counts & (rows == largest[bag]), jnp.arange(at.shape[0])[:, None], at.shape[0])
+        place = jnp.full(shape, at.shape[0]).at[bag].min(first)
+        found = jnp.where(place < at.shape[0], largest, 0)
+        maxima = jnp.where(place < at.shape[0], at.at[place].get(mode="clip"), -1 if at.size == 0 else 0)
+        return found, bag.astype(at.dtype), sizes_all, maxima.astype(at.dtype)
+    found = jnp.zeros(shape, weight.dtype).at[bag].add(jnp.where(counts, rows, 0))
+    if mode == 1:
+        found = found / jnp.maximum(sizes, 1)[:, None].astype(found.dtype)
+    return found, bag.astype(at.dtype), sizes_all, jnp.zeros(0, at.dtype)
+
+
+@lowers(aten._embedding_bag_dense_backward)
+def embedding_bag_backward(
+    grad: jax.Array, at: jax.Array, bag: jax.Array, sizes: jax.Array, maxima: jax.Array, count: int,
+    scale_by_freq: bool, mode: int, per_sample_weights: jax.Array | None, padding: int = -1,
+) -> jax.Array:  # fmt: skip
+    if mode == 2:
+        columns = jnp.arange(grad.shape[1])
+        full = (sizes[: grad.shape[0]] > 0)[:, None]
+        return jnp.zeros((count, grad.shape[1]), grad.dtype).at[maxima, columns].add(jnp.where(full, grad, 0))
+    rows = grad[bag]
+    if mode == 1:
+        rows = rows / jnp.maximum(sizes, 1)[bag][:, None].astype(grad.dtype)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights[:, None]
+    return embedding_backward(rows, at, count, padding, scale_by_freq)
+
+
+@lowers(aten._embedding_bag_per_sample_weights_backward)
+def embedding_bag_weights_backward(
+    grad: jax.Array, weight: jax.Array, at: jax.Array, offsets: jax.Array, bag: jax.Array, mode: int, padding: int = -1
+) -> jax.Array:
+    found = jnp.sum(grad[bag] * weight[at], axis=-1)
+    return jnp.where(at == padding, 0, found)
+
+
+@lowers(aten._embedding_bag_backward)
+def embedding_bag_backward_any(
+    grad: jax.Array, at: jax.Array, offsets: jax.Array, bag: jax.Array, sizes: jax.Array, maxima: jax.Array,
+    count: int, scale_by_freq: bool, mode: int, sparse: bool, per_sample_weights: jax.Array | None, padding: int = -1,
+) -> jax.Array:  # fmt: skip
+    if sparse:
+        raise NotImplementedError(
+            "XLA has no sparse tensors, so embedding_bag has no sparse gradients: say sparse=False."
+        )
+    return embedding_bag_backward(grad, at, bag, sizes, maxima, count, scale_by_freq, mode, per_sample_weights, padding)

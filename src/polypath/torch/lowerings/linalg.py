@@ -14,8 +14,8 @@ import jax.scipy.linalg as jsl
 from jax import lax
 
 from polypath.torch.lowerings.matmul import product
-from polypath.torch.lowerings.table import aten, lowers
-from polypath.torch.lowerings.types import is_complex, to_complex, to_real
+from polypath.torch.lowerings.table import aten, lowers, reads_strides
+from polypath.torch.lowerings.types import is_complex, is_contiguous, to_complex, to_real
 
 Arrays = tuple[jax.Array, ...]
 
@@ -154,7 +154,12 @@ def triangular_solve(
     return _triangular(turned, b, upper=over, unit=unitriangular), a
 
 
-@lowers(aten._linalg_solve_ex)
+def _factor_as_torch(x: jax.Array, strides: Any) -> Arrays:
+    """What backward is to find: the factors of the transposed matrix, where that is the one that LAPACK would read."""
+    return lu_factor(_turned(x) if not is_complex(x.dtype) and is_contiguous(x.shape, strides) else x)
+
+
+@lowers(aten._linalg_solve_ex.default)
 def solve(a: jax.Array, b: jax.Array, *, left: bool = True, check_errors: bool = False) -> Arrays:
     found, pivots, info = lu_factor(a)
     vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
@@ -176,16 +181,16 @@ def _sign_of(pivots: jax.Array) -> jax.Array:
     return 1 - 2 * (swaps % 2)
 
 
-@lowers(aten._linalg_det)
-def det(x: jax.Array) -> Arrays:
-    found, pivots, _ = lu_factor(x)
+@reads_strides(aten._linalg_det.default)
+def det(x: jax.Array, *, strides: Any = None) -> Arrays:
+    found, pivots, *_ = _factor_as_torch(x, strides)
     value = jnp.prod(jnp.diagonal(found, axis1=-2, axis2=-1), axis=-1) * _sign_of(pivots).astype(x.dtype)
     return value, found, pivots
 
 
-@lowers(aten._linalg_slogdet)
-def slogdet(x: jax.Array) -> Arrays:
-    found, pivots, _ = lu_factor(x)
+@reads_strides(aten._linalg_slogdet.default)
+def slogdet(x: jax.Array, *, strides: Any = None) -> Arrays:
+    found, pivots, *_ = _factor_as_torch(x, strides)
     diagonal = jnp.diagonal(found, axis1=-2, axis2=-1)
     sign = jnp.prod(jnp.sign(diagonal), axis=-1) * _sign_of(pivots).astype(x.dtype)
     return sign, jnp.sum(jnp.log(jnp.abs(diagonal)), axis=-1), found, pivots
@@ -292,7 +297,10 @@ def eigvals(x: jax.Array) -> jax.Array:
 
 @lowers(aten.linalg_matrix_exp)
 def matrix_exp(x: jax.Array) -> jax.Array:
-    return x if _nowhere(x) else jsl.expm(x)
+    if _nowhere(x):
+        return x
+    of = jnp.complex128 if is_complex(x.dtype) else jnp.float64  # Its many products cost digits.
+    return jsl.expm(x.astype(of)).astype(x.dtype)
 
 
 @lowers(aten.linalg_pinv.atol_rtol_tensor)

@@ -1,7 +1,8 @@
-"""Layers of networks: softmax, norms, pooling, sampling of images."""
+"""Layers of networks: softmax, norms, pooling, sampling of images, losses."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -152,9 +153,7 @@ def _largest(x: jax.Array, places: list[Any]) -> tuple[jax.Array, jax.Array]:
     flat = jnp.broadcast_to(flat.reshape(*flat.shape[:n], -1), taken.shape)
     inside = jnp.broadcast_to(inside.reshape(*inside.shape[:n], -1), taken.shape)
     # A window of nothing but -inf has its first place inside.
-    best = jnp.where(
-        jnp.max(taken, -1) == _least(x), jnp.argmax(inside, -1), jnp.argmax(taken, -1)
-    )[..., None]
+    best = jnp.where(jnp.max(taken, -1) == _least(x), jnp.argmax(inside, -1), jnp.argmax(taken, -1))[..., None]
     return tuple(jnp.take_along_axis(one, best, -1)[..., 0] for one in (taken, flat))  # type: ignore[return-value]
 
 
@@ -297,35 +296,52 @@ lowers(aten.fractional_max_pool3d)(_fractional(3))
 
 
 def _sampled(x: jax.Array, at: list[jax.Array], how: int, padding: int, corners: bool) -> jax.Array:
-    """One image [C, ...] at points given in its pixels, one array for each dimension."""
+    """One image [C, ...] at points from -1 to 1, one array for each dimension. `how`: 0 linear, 1 nearest, 2 cubic."""
     sizes = x.shape[1:]
-    points = [_within(one, size, padding, corners) for one, size in zip(at, sizes, strict=True)]
+    points = [_in_pixels(one, size, corners) for one, size in zip(at, sizes, strict=True)]
+    if how != 2:
+        points = [_within(one, size, padding, corners) for one, size in zip(points, sizes, strict=True)]
 
     def value(places: list[jax.Array]) -> jax.Array:
+        if how == 2:
+            places = [_within(one, size, padding, corners) for one, size in zip(places, sizes, strict=True)]
         inside = jnp.asarray(True)
         for one, size in zip(places, sizes, strict=True):
             inside = inside & (one >= 0) & (one < size)
-        safe = [jnp.clip(one, 0, size - 1).astype(jnp.int64) for one, size in zip(places, sizes, strict=True)]
+        safe = [jnp.where(inside, one, 0).astype(jnp.int64) for one in places]
         return jnp.where(inside, x[(slice(None), *safe)], 0)
 
     if how == 1:
         return value([jnp.round(one) for one in points])
     low = [lax.stop_gradient(jnp.floor(one)) for one in points]
+    reach, weigh = (range(-1, 3), _cubic_weight) if how == 2 else (range(2), _linear_weight)
     total: Any = 0
-    for corner in range(2 ** len(points)):
+    for steps in itertools.product(reach, repeat=len(points)):
         weight: Any = 1
-        places: list[jax.Array] = []
-        for dim, (one, below) in enumerate(zip(points, low, strict=True)):
-            up = corner >> dim & 1
-            weight = weight * ((one - below) if up else (below + 1 - one))
-            places.append(below + up)
-        total = total + value(places) * weight
+        for one, below, step in zip(points, low, steps, strict=True):
+            weight = weight * weigh(one - below, step)
+        total = total + value([below + step for below, step in zip(low, steps, strict=True)]) * weight
     return total
 
 
+def _linear_weight(part: jax.Array, step: int) -> jax.Array:
+    return part if step else 1 - part
+
+
+def _cubic_weight(part: jax.Array, step: int) -> jax.Array:
+    """Keys' kernel with -0.75, of the neighbour that is `step` from the one below."""
+    away = {-1: part + 1, 0: part, 1: 1 - part, 2: 2 - part}[step]
+    if step in (0, 1):
+        return (1.25 * away - 2.25) * away * away + 1
+    return ((-0.75 * away + 3.75) * away - 6.0) * away + 3.0
+
+
+def _in_pixels(at: jax.Array, size: int, corners: bool) -> jax.Array:
+    return (at + 1) / 2 * (size - 1) if corners else ((at + 1) * size - 1) / 2
+
+
 def _within(at: jax.Array, size: int, padding: int, corners: bool) -> jax.Array:
-    """A coordinate of -1 to 1 as one in pixels, brought inside as the padding says."""
-    at = (at + 1) / 2 * (size - 1) if corners else ((at + 1) * size - 1) / 2
+    """A place brought inside as the padding says. `padding`: 0 zeros, 1 border, 2 reflection."""
     if padding == 1:
         return jnp.clip(at, 0, size - 1)
     if padding == 2:
@@ -339,59 +355,34 @@ def _within(at: jax.Array, size: int, padding: int, corners: bool) -> jax.Array:
     return at
 
 
-@lowers(aten.grid_sampler_3d)
-def grid_sampler_3d(x: jax.Array, grid: jax.Array, how: int, padding: int, corners: bool) -> jax.Array:
+@lowers(aten.grid_sampler_2d, aten.grid_sampler_3d)
+def grid_sampler(x: jax.Array, grid: jax.Array, how: int, padding: int, corners: bool) -> jax.Array:
     def one(image: jax.Array, points: jax.Array) -> jax.Array:
-        return _sampled(image, [points[..., dim] for dim in (2, 1, 0)], how, padding, corners)
+        return _sampled(image, [points[..., dim] for dim in reversed(range(x.ndim - 2))], how, padding, corners)
 
     return jax.vmap(one)(x, grid)
 
 
-@lowers(aten.grid_sampler_3d_backward)
-def grid_sampler_3d_backward(
+@lowers(aten.grid_sampler_2d_backward, aten.grid_sampler_3d_backward)
+def grid_sampler_backward(
     grad: jax.Array, x: jax.Array, grid: jax.Array, how: int, padding: int, corners: bool, mask: Sequence[bool]
 ) -> tuple[jax.Array | None, ...]:
-    slopes = jax.vjp(lambda x, grid: grid_sampler_3d(x, grid, how, padding, corners), x, grid)[1](grad)
+    slopes = jax.vjp(lambda x, grid: grid_sampler(x, grid, how, padding, corners), x, grid)[1](grad)
     return tuple(one if wanted else None for one, wanted in zip(slopes, mask, strict=True))
 
 
-def _smooth_weights(size: int, count: int, corners: bool, scale: float | None, cubic: bool) -> np.ndarray[Any, Any]:
-    """How much of each pixel is in each new one, antialiased."""
-    ratio = (size - 1) / (count - 1) if corners and count > 1 else 0.0 if corners else 1 / scale if scale else size / count
-    reach = (2.0 if cubic else 1.0) * max(ratio, 1.0)
-    weights = np.zeros((size, count))
-    for new in range(count):
-        center = ratio * new + (0.0 if corners else 0.0) if corners else ratio * (new + 0.5)
-        first, last = max(int(center - reach + 0.5), 0), min(int(center + reach + 0.5), size)
-        away = np.abs((np.arange(first, last) - center + (0.0 if corners else 0.5)) / max(ratio, 1.0))
-        if cubic:
-            near = ((1.5) * away - 2.5) * away * away + 1
-            far = ((-0.5 * away + 2.5) * away - 4) * away + 2
-            share = np.where(away < 1, near, np.where(away < 2, far, 0.0))
-        else:
-            share = np.maximum(1 - away, 0.0)
-        weights[first:last, new] = share / share.sum()
-    return weights
+@lowers(aten.multi_margin_loss_backward)
+def multi_margin_loss_backward(
+    grad: jax.Array, x: jax.Array, target: jax.Array, p: float, margin: float, weight: jax.Array | None = None,
+    reduction: int = 1,
+) -> jax.Array:  # fmt: skip
+    def loss(x: jax.Array) -> jax.Array:
+        rows, at = x.reshape(-1, x.shape[-1] if x.ndim else 1), target.reshape(-1)
+        right = jnp.take_along_axis(rows, at[:, None], 1)
+        short = jnp.maximum(margin - right + rows, 0) ** p
+        if weight is not None:
+            short = short * weight[at][:, None]
+        each = jnp.sum(jnp.where(jnp.arange(rows.shape[1]) == at[:, None], 0, short), 1) / rows.shape[1]
+        return each.reshape(target.shape) if reduction == 0 else each.mean() if reduction == 1 else each.sum()
 
-
-def _smooth(cubic: bool) -> Callable[..., jax.Array]:
-    def lowering(
-        x: jax.Array, size: Ints, corners: bool, scale_h: float | None = None, scale_w: float | None = None
-    ) -> jax.Array:
-        down = _smooth_weights(x.shape[-2], size[0], corners, scale_h, cubic)
-        across = _smooth_weights(x.shape[-1], size[1], corners, scale_w, cubic)
-        return jnp.einsum(
-            "nchw,hi,wj->ncij", x, down.astype(x.dtype), across.astype(x.dtype), precision=lax.Precision.HIGHEST
-        )
-
-    return lowering
-
-
-for _name, _cubic in (("_upsample_bilinear2d_aa", False), ("_upsample_bicubic2d_aa", True)):
-    _forward = _smooth(_cubic)
-    lowers(getattr(aten, _name).default)(_forward)
-    lowers(getattr(aten, f"{_name}_backward").default)(
-        lambda grad, size, input_size, *given, forward=_forward: jax.vjp(
-            lambda x: forward(x, size, *given), jnp.zeros(tuple(input_size), grad.dtype)
-        )[1](grad)[0]
-    )
+    return jax.vjp(loss, x)[1](grad.reshape(jax.eval_shape(loss, x).shape))[0]

@@ -68,7 +68,9 @@ def randint_low(key: Key, low: int, high: int, size: Shape, *, dtype: torch.dtyp
     return _whole(key, size, low, high, _type(dtype or torch.int64))
 
 
-@draws(aten.randint_like.default, aten.randint_like.generator, aten.randint_like.Tensor, aten.randint_like.Tensor_generator)
+@draws(
+    aten.randint_like.default, aten.randint_like.generator, aten.randint_like.Tensor, aten.randint_like.Tensor_generator
+)
 def randint_like(key: Key, x: jax.Array, high: Any, *, dtype: torch.dtype | None = None, **_: Any) -> jax.Array:
     return _whole(key, x.shape, 0, high, _type(dtype, x))
 
@@ -86,9 +88,7 @@ def randperm(key: Key, n: int, *, dtype: torch.dtype | None = None, **_: Any) ->
 
 
 @draws(aten.random)
-def random_integers(
-    key: Key, x: jax.Array, low: int | None = None, high: int | None = None, **_: Any
-) -> jax.Array:
+def random_integers(key: Key, x: jax.Array, low: int | None = None, high: int | None = None, **_: Any) -> jax.Array:
     """Up to what the type holds exactly, where no bound is given."""
     if high is None and low is not None and low > 0:
         low, high = 0, low  # aten.random.to has only the upper bound.

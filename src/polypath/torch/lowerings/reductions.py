@@ -348,7 +348,9 @@ def searchsorted(
     side = side or ("right" if right else "left")
     if ordered.ndim == 1:
         return jnp.searchsorted(ordered, values, side=side).astype(to)
-    return jnp.vectorize(lambda a, v: jnp.searchsorted(a, v, side=side), signature="(n),(m)->(m)")(ordered, values).astype(to)
+    return jnp.vectorize(lambda a, v: jnp.searchsorted(a, v, side=side), signature="(n),(m)->(m)")(
+        ordered, values
+    ).astype(to)
 
 
 @lowers(aten.bucketize)

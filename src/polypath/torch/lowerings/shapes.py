@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from polypath.torch.lowerings.table import aten, lowers
+from polypath.torch.lowerings.table import aten, lowers, reads_strides
 from polypath.torch.lowerings.types import (
     Operand,
     Scalar,
@@ -20,6 +21,7 @@ from polypath.torch.lowerings.types import (
     cast,
     default_float,
     dtype,
+    is_contiguous,
     is_inexact,
     result_type,
 )
@@ -155,17 +157,40 @@ def _places(size: Shape, stride: Shape, offset: int | None) -> np.ndarray[Any, A
     return at.reshape(tuple(size))
 
 
-@lowers(aten.as_strided, aten.as_strided_copy)
-def as_strided(x: jax.Array, size: Shape, stride: Shape, offset: int | None = None) -> jax.Array:
-    """Of memory in which `x` lies contiguous."""
-    return jnp.take(x.reshape(-1), _places(size, stride, offset), axis=0)
+def _memory_order(x: jax.Array, strides: Shape | None) -> tuple[int, ...]:
+    """The dimensions as they lie in memory, outermost first.
+
+    Raises:
+        NotImplementedError: there are gaps or overlaps, so the array is not all that is in its memory.
+    """
+    if is_contiguous(x.shape, strides):
+        return tuple(range(x.ndim))
+    assert strides is not None
+    order = tuple(sorted(range(x.ndim), key=lambda dim: (-strides[dim], dim)))
+    if not is_contiguous([x.shape[dim] for dim in order], [strides[dim] for dim in order]):
+        raise NotImplementedError(
+            "as_strided of a tensor that is itself a view with gaps is not possible in a compiled program: "
+            "call .contiguous() before it."
+        )
+    return order
 
 
-@lowers(aten.as_strided_scatter)
-def as_strided_scatter(
-    x: jax.Array, source: jax.Array, size: Shape, stride: Shape, offset: int | None = None
+@reads_strides(aten.as_strided, aten.as_strided_copy)
+def as_strided(
+    x: jax.Array, size: Shape, stride: Shape, offset: int | None = None, *, strides: Shape | None = None
 ) -> jax.Array:
-    return x.reshape(-1).at[_places(size, stride, offset)].set(cast(source, x.dtype)).reshape(x.shape)
+    return jnp.transpose(x, _memory_order(x, strides)).reshape(-1)[_places(size, stride, offset)]
+
+
+@reads_strides(aten.as_strided_scatter)
+def as_strided_scatter(
+    x: jax.Array, source: jax.Array, size: Shape, stride: Shape, offset: int | None = None, *,
+    strides: Shape | None = None,
+) -> jax.Array:  # fmt: skip
+    order = _memory_order(x, strides)
+    memory = jnp.transpose(x, order)
+    put = memory.reshape(-1).at[_places(size, stride, offset)].set(cast(source, x.dtype))
+    return jnp.transpose(put.reshape(memory.shape), tuple(int(one) for one in np.argsort(order)))
 
 
 @lowers(aten.unfold, aten.unfold_copy)
@@ -189,7 +214,7 @@ def split(x: jax.Array, size: int, dim: int = 0) -> list[jax.Array]:
 @lowers(aten.split_with_sizes, aten.split_with_sizes_copy, aten.unsafe_split_with_sizes)
 def split_with_sizes(x: jax.Array, sizes: Shape, dim: int = 0) -> list[jax.Array]:
     ends = np.cumsum([0, *sizes])
-    return [jax.lax.slice_in_dim(x, int(a), int(b), 1, axis(dim, x.ndim)) for a, b in zip(ends, ends[1:])]  # noqa: B905
+    return [jax.lax.slice_in_dim(x, int(a), int(b), 1, axis(dim, x.ndim)) for a, b in itertools.pairwise(ends)]
 
 
 @lowers(aten.unbind.int, aten.unbind_copy.int)
@@ -285,9 +310,7 @@ def _like(x: jax.Array, to: torch.dtype | None) -> np.dtype[Any]:
 
 
 @lowers(aten.full_like)
-def full_like(
-    x: jax.Array, value: Scalar, *, dtype: torch.dtype | None = None, memory_format: Any = None
-) -> jax.Array:
+def full_like(x: jax.Array, value: Scalar, *, dtype: torch.dtype | None = None, memory_format: Any = None) -> jax.Array:
     return jnp.broadcast_to(cast(value, _like(x, dtype)), x.shape)
 
 
@@ -363,16 +386,24 @@ def eye(n: int, m: int | None = None, *, dtype: torch.dtype | None = None) -> ja
     return jnp.eye(n, m, dtype=_given(dtype))
 
 
-_MODES: Final = {"reflection_pad": "reflect", "replication_pad": "edge"}
+def _mirrored(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    return size - 1 - np.abs(size - 1 - np.abs(at))
 
 
-def _edge_pad(mode: str) -> Any:
+def _nearest(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    return np.clip(at, 0, size - 1)
+
+
+_MODES: Final = {"reflection_pad": _mirrored, "replication_pad": _nearest}
+
+
+def _edge_pad(inside: Any) -> Any:
     def lowering(x: jax.Array, pad: Shape) -> jax.Array:
-        edges = [(pad[at], pad[at + 1]) for at in range(len(pad) - 2, -2, -2)]
-        first = x.ndim - len(edges)
-        cut = [slice(max(-low, 0), size - max(-high, 0)) for (low, high), size in zip(edges, x.shape[first:], strict=True)]
-        grown = [(0, 0)] * first + [(max(low, 0), max(high, 0)) for low, high in edges]
-        return jnp.pad(x[(..., *cut)], grown, mode=mode)  # type: ignore[arg-type]
+        for back in range(len(pad) // 2):
+            dim, (low, high) = x.ndim - 1 - back, pad[2 * back : 2 * back + 2]
+            size = x.shape[dim]
+            x = jnp.take(x, inside(np.arange(-low, size + high), size), axis=dim)
+        return x
 
     return lowering
 
@@ -381,10 +412,10 @@ def _backward(forward: Any) -> Any:
     return lambda grad, x, pad: jax.vjp(lambda x: forward(x, pad), x)[1](grad)[0]
 
 
-for _name, _mode in _MODES.items():
+for _name, _inside in _MODES.items():
     for _n in (1, 2, 3):
-        lowers(getattr(aten, f"{_name}{_n}d"))(_edge_pad(_mode))
-        lowers(getattr(aten, f"{_name}{_n}d_backward"))(_backward(_edge_pad(_mode)))
+        lowers(getattr(aten, f"{_name}{_n}d"))(_edge_pad(_inside))
+        lowers(getattr(aten, f"{_name}{_n}d_backward"))(_backward(_edge_pad(_inside)))
 
 
 @lowers(aten.resize.default)

@@ -16,6 +16,9 @@ _F = TypeVar("_F", bound=Lowering)
 
 LOWERINGS: Final[dict[torch._ops.OpOverload, Lowering]] = {}
 RANDOM: Final[set[torch._ops.OpOverload]] = set()
+"""Those whose lowering takes a key first."""
+STRIDED: Final[set[torch._ops.OpOverload]] = set()
+"""Those whose lowering takes the strides of its first array, as `strides=`."""
 aten: Any = torch.ops.aten
 
 
@@ -27,6 +30,17 @@ def lowers(*operators: Any) -> Callable[[_F], _F]:
             for overload in _functional(operator):
                 LOWERINGS[overload] = function
         return function
+
+    return register
+
+
+def reads_strides(*operators: Any) -> Callable[[_F], _F]:
+    """As `lowers`; what torch computes depends on how the first argument lies in memory."""
+
+    def register(function: _F) -> _F:
+        for operator in operators:
+            STRIDED.update(_functional(operator))
+        return lowers(*operators)(function)
 
     return register
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -53,10 +54,6 @@ def is_low(of: Any) -> bool:
     return is_float(of) and jnp.finfo(of).bits < 32
 
 
-def _category(of: Any) -> int:
-    return 3 if is_complex(of) else 2 if is_float(of) else 0 if is_bool(of) else 1
-
-
 def _scalar_type(value: Scalar) -> np.dtype[Any]:
     if isinstance(value, bool):
         return jnp.dtype(jnp.bool_)
@@ -66,36 +63,30 @@ def _scalar_type(value: Scalar) -> np.dtype[Any]:
 
 
 def result_type(*operands: Operand | None) -> np.dtype[Any]:
-    """`torch.result_type` of arrays and numbers: numbers and arrays without dimensions only raise the category."""
-    tiers: list[list[np.dtype[Any]]] = [[], [], []]
+    """`torch.result_type`: arrays without dimensions, and numbers even less, only raise the kind of the type."""
+    found: list[np.dtype[Any] | None] = [None, None, None]
     for operand in operands:
         if operand is None:
             continue
         if isinstance(operand, (bool, int, float, complex)):
-            tiers[2].append(_scalar_type(operand))
+            tier, of = 2, _scalar_type(operand)
         else:
-            tiers[0 if jnp.ndim(operand) else 1].append(operand.dtype)
-    found: np.dtype[Any] | None = None
-    for tier in tiers:
-        if not tier:
-            continue
-        of = tier[0]
-        for other in tier[1:]:
-            of = jnp.promote_types(of, other)
-        if found is None:
-            found = of
-        elif _category(of) > _category(found):
-            # A complex number beside float64 is complex128.
-            found = jnp.promote_types(found, of) if is_complex(of) and is_float(found) else of
-            if is_complex(found) and tier is not tiers[0]:
-                found = _complex_beside(operands, of)
-    assert found is not None
-    return found
+            tier, of = (0 if jnp.ndim(operand) else 1), operand.dtype
+        before = found[tier]
+        found[tier] = of if before is None else jnp.promote_types(before, of)
+    arrays, singles, numbers = found
+    result = _above(arrays, _above(singles, numbers))
+    assert result is not None
+    return result
 
 
-def _complex_beside(operands: tuple[Operand | None, ...], of: np.dtype[Any]) -> np.dtype[Any]:
-    wide = any(getattr(one, "dtype", None) == jnp.float64 and jnp.ndim(one) for one in operands if one is not None)
-    return jnp.dtype(jnp.complex128) if wide or of == jnp.complex128 else jnp.dtype(jnp.complex64)
+def _above(higher: np.dtype[Any] | None, lower: np.dtype[Any] | None) -> np.dtype[Any] | None:
+    """The higher tier's type, but of the lower's kind where that is more."""
+    if higher is None or lower is None:
+        return higher if lower is None else lower
+    if is_inexact(higher):
+        return to_complex(higher) if is_complex(lower) and not is_complex(higher) else higher
+    return jnp.promote_types(higher, lower) if is_bool(higher) or is_inexact(lower) else higher
 
 
 def cast(value: Operand, to: Any) -> jax.Array:
@@ -118,6 +109,11 @@ def _constant(value: Scalar, to: Any) -> jax.Array:
     if isinstance(value, complex) and not is_complex(to):
         value = value.real
     return jnp.asarray(value, to)
+
+
+def is_one(value: Operand) -> bool:
+    """Whether it is the number 1, and not one that is known only when the program runs."""
+    return isinstance(value, (int, float)) and value == 1
 
 
 def promoted(*operands: Operand) -> list[jax.Array]:
@@ -156,3 +152,15 @@ def axes(dims: Any, ndim: int) -> tuple[int, ...]:
     if dims is None or len(dims) == 0:
         return tuple(range(ndim))
     return tuple(axis(dim, ndim) for dim in dims) if ndim else ()
+
+
+def is_contiguous(shape: Sequence[int], strides: Sequence[int] | None) -> bool:
+    """Whether an array lies in memory in the order of its dimensions; so it is taken to where strides are not told."""
+    if strides is None or 0 in shape:
+        return True
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
