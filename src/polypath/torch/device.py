@@ -35,8 +35,6 @@ def register() -> None:
     autocast.register()
     modules.register()
     torch._dynamo.register_backend(compiler.compile, name=NAME)
-    # A parameter that moves to the device stays the same object: weights that are tied stay so.
-    torch.__future__.set_swap_module_params_on_conversion(True)
     _start_autograd()
 
 
