@@ -20,7 +20,7 @@ _SMALL: Final = """
     conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc convolution _convolution
     addbmm addmm addmv addr baddbmm bmm chain_matmul linalg_multi_dot linalg_vecdot linear matmul mm mv prelu
     scaled_dot_product_attention gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell
-""".split()
+""".split()  # noqa: SIM905
 _WIDE: Final = """
     acos asin cosh erfinv exp expm1 log log10 log1p log2 pow reciprocal rsqrt sinh tan softplus
     layer_norm native_layer_norm group_norm rms_norm frobenius_norm nuclear_norm norm cosine_similarity
@@ -28,8 +28,10 @@ _WIDE: Final = """
     huber_loss mse_loss margin_ranking_loss multilabel_margin_loss soft_margin_loss triplet_margin_loss
     multi_margin_loss binary_cross_entropy_with_logits dist pdist cdist renorm logsumexp
     softmax log_softmax cumprod cumsum prod sum
-""".split()
-_WIDEST: Final = "addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add cat stack".split()
+""".split()  # noqa: SIM905
+_WIDEST: Final = """
+    addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add cat stack
+""".split()  # noqa: SIM905
 """All arguments in the widest dtype that one of them has."""
 
 _KEY: Final = torch._C.DispatchKey.AutocastPrivateUse1

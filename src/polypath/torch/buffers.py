@@ -91,7 +91,7 @@ def tensor_of(ref: Ref, dtype: torch.dtype, strides: tuple[int, ...] | None = No
         _write(buffer, form, ref)
     else:
         buffer = Buffer(form, ref)
-    return _join(_storage_of(buffer, size * dtype.itemsize), form)
+    return join(_storage_of(buffer, size * dtype.itemsize), form)
 
 
 def storage_of(ref: Ref, dtype: torch.dtype) -> torch.UntypedStorage:
@@ -112,7 +112,7 @@ def storage_like(buffer: Buffer) -> torch.UntypedStorage:
 
 def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
     """All of a storage, as a tensor of bytes."""
-    return _join(storage, Form((storage.nbytes(),), (1,), 0, torch.uint8))
+    return join(storage, Form((storage.nbytes(),), (1,), 0, torch.uint8))
 
 
 def _storage_of(buffer: Buffer, size: int) -> torch.UntypedStorage:
@@ -121,7 +121,8 @@ def _storage_of(buffer: Buffer, size: int) -> torch.UntypedStorage:
     return storage
 
 
-def _join(storage: torch.UntypedStorage, form: Form) -> torch.Tensor:
+def join(storage: torch.UntypedStorage, form: Form) -> torch.Tensor:
+    """A tensor of the device that shows these elements of a storage."""
     tensor = torch._C._acc.create_empty_tensor((0,), form.dtype)  # pyright: ignore
     _SET.redispatch(_CPU, tensor, storage, form.offset, form.shape, form.strides)
     return tensor
@@ -152,6 +153,11 @@ def replace(tensor: torch.Tensor, ref: Ref) -> None:
     """Give a tensor a storage of its own with this value, in the value's shape: others keep the old one."""
     new = tensor_of(ref, tensor.dtype)
     _SET.redispatch(_CPU, tensor, new.untyped_storage(), 0, ref.shape, contiguous(ref.shape))
+
+
+def storage_size(tensor: torch.Tensor) -> int:
+    """Elements that a tensor's storage has room for."""
+    return tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ from polypath.torch.trace import Ref, TorchError, new_key, trace
 aten: Final = torch.ops.aten
 
 
-def compile(graph: torch.fx.GraphModule, example_inputs: Sequence[Any], **options: Any) -> Callable[..., Any]:
+def compile_graph(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
     """Dynamo's backend.
 
     Raises:
@@ -198,9 +198,7 @@ class _Graph:
                 env[node] = self._lower(node, node.target, keys, args, kwargs)
         return env
 
-    def _lower(
-        self, node: Node, op: OpOverload, keys: list[Any], args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> Any:
+    def _lower(self, node: Node, op: OpOverload, keys: list[Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         lowering = lowerings.find(op)
         assert lowering is not None
         if lowerings.takes_strides(op):

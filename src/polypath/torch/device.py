@@ -34,7 +34,7 @@ def register() -> None:
     _register_storages()
     autocast.register()
     modules.register()
-    torch._dynamo.register_backend(compiler.compile, name=NAME)
+    torch._dynamo.register_backend(compiler.compile_graph, name=NAME)
     _start_autograd()
 
 
@@ -104,13 +104,13 @@ def _register_kernels() -> None:
     call = torch.compiler.disable(kernels.call)  # What we do is nothing for Dynamo to trace.
     library.impl("as_strided", buffers.as_strided, "PrivateUse1")
     library.impl("view", buffers.view, "PrivateUse1")
-    library.impl("_reshape_alias", lambda t, size, stride: buffers.as_strided(t, size, stride), "PrivateUse1")
+    library.impl("_reshape_alias", buffers.as_strided, "PrivateUse1")
     library.impl("set_.source_Storage_storage_offset", buffers.set_, "PrivateUse1")
     library.impl("set_.source_Storage", _set_whole, "PrivateUse1")
     library.impl("set_.source_Tensor", _set_tensor, "PrivateUse1")
     for name in torch._C._dispatch_get_all_op_names():
         op = _operator(name)
-        if op is None or op.name().partition(".")[0].removeprefix("aten::") in _VIEWS or _is_view(op):
+        if op is None or op.name().partition(".")[0].removeprefix("aten::") in _VIEWS or kernels.is_view(op):
             continue
         if torch._C._dispatch_has_kernel_for_dispatch_key(name, _IMPLICIT):
             continue
@@ -122,11 +122,6 @@ def _register_kernels() -> None:
 
 _VIEWS: Final = frozenset({"as_strided", "view", "_reshape_alias", "set_"})
 _IMPLICIT: Final = torch._C.DispatchKey.CompositeImplicitAutograd
-
-
-def _is_view(op: torch._ops.OpOverload) -> bool:
-    """Whether a result is an argument seen otherwise: torch makes all of those of `as_strided`."""
-    return any(one.alias_info is not None and not one.alias_info.is_write for one in op._schema.returns)
 
 
 def _operator(name: str) -> torch._ops.OpOverload | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import torch
@@ -70,5 +69,3 @@ def to_torch(array: jax.Array) -> torch.Tensor:
     if data.dtype.type.__module__ == "numpy":
         return torch.from_numpy(data)
     return torch.from_numpy(data.view(f"i{data.itemsize}" if data.itemsize > 1 else "u1")).view(dtype)
-
-

@@ -11,6 +11,8 @@ In the order tried for an operator:
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -23,7 +25,20 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from polypath.torch import lowerings
-from polypath.torch.buffers import DEVICE, NAME, contiguous, place_like, read, replace, set_, tensor_of, write
+from polypath.torch.buffers import (
+    DEVICE,
+    NAME,
+    contiguous,
+    form_of,
+    join,
+    place_like,
+    read,
+    replace,
+    set_,
+    storage_size,
+    tensor_of,
+    write,
+)
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch, torch_dtype
 from polypath.torch.trace import Ref, TorchError, new_key, trace
 
@@ -64,6 +79,8 @@ def call(op: OpOverload, *args: Any, **kwargs: Any) -> Any:
     special = _SPECIAL.get(op)
     if special is not None:
         return special(*args, **kwargs)
+    if is_view(op):
+        return _viewed(op, args, kwargs)
     if op in _RESHAPING:
         return op._op_dk(_EXPLICIT, *args, **kwargs)
     if lowerings.is_data_dependent(op, args):
@@ -86,6 +103,23 @@ def call(op: OpOverload, *args: Any, **kwargs: Any) -> Any:
 
 def _computes(op: OpOverload) -> bool:
     return lowerings.find(op) is not None or op in lowerings.decompositions() or lowerings.is_data_dependent(op)
+
+
+# --- Views ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def is_view(op: OpOverload) -> bool:
+    """Whether a result is an argument seen otherwise."""
+    return any(one.alias_info is not None and not one.alias_info.is_write for one in op._schema.returns)
+
+
+def _viewed(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The few that torch does not make of `as_strided` itself: what torch's own rule gives, on the same storage."""
+    source: torch.Tensor = args[0]
+    model = torch.empty_strided((storage_size(source),), (1,), dtype=source.dtype, device="meta")
+    model = model.as_strided(source.shape, source.stride(), source.storage_offset())
+    return pytree.tree_map(lambda one: join(source.untyped_storage(), form_of(one)), op(model, *args[1:], **kwargs))
 
 
 # --- With a lowering --------------------------------------------------------------------------
@@ -148,9 +182,7 @@ def _plan(op: OpOverload, leaves: list[Any], spec: pytree.TreeSpec, places: list
         return computed(lowering, keys, args, {**kwargs, **told})
 
     with jax.enable_x64(True):
-        shapes = [
-            ref.array if ref.dtype is None else jax.ShapeDtypeStruct(ref.shape, ref.dtype) for ref in refs
-        ]
+        shapes = [ref.array if ref.dtype is None else jax.ShapeDtypeStruct(ref.shape, ref.dtype) for ref in refs]
         if random and not keyed:
             shapes.insert(0, jax.eval_shape(lambda: jax.random.key(0)))
         found, found_spec = pytree.tree_flatten(jax.eval_shape(compute, *shapes))
@@ -183,9 +215,7 @@ _PLACEMENT: Final = frozenset({"device", "layout", "pin_memory", "memory_format"
 """Arguments that say where and how a tensor is to lie, which is nothing to a function on arrays."""
 
 
-def computed(
-    lowering: Callable[..., Any], keys: Sequence[Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Any:
+def computed(lowering: Callable[..., Any], keys: Sequence[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """What a lowering makes of an operator's arguments, with arrays for tensors."""
     placed = (torch.device, torch.layout, torch.memory_format)
     args = [None if isinstance(arg, placed) else arg for arg in args]
@@ -255,7 +285,7 @@ def _find_functional(op: OpOverload) -> OpOverload | None:
     wanted = [
         (arg.name, str(arg.type)) for arg in arguments if not (arg.is_out or (arg.kwarg_only and _is_written(arg)))
     ]
-    for candidate in ((name[:-1], name + "_functional") if name.endswith("_") else (name,)):
+    for candidate in (name[:-1], name + "_functional") if name.endswith("_") else (name,):
         packet = getattr(aten, candidate.replace("__functional", "_functional"), None)
         if packet is None:
             continue
@@ -311,10 +341,8 @@ def _check_writes(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any])
     if key in _checked:
         return
     fake_args, fake_kwargs = pytree.tree_map(_meta_like, (args, kwargs))
-    try:
+    with contextlib.suppress(NotImplementedError):  # Where there is no rule, the write itself is checked.
         op(*fake_args, **fake_kwargs)
-    except NotImplementedError:
-        pass  # It has no rule: the write itself is checked.
     _checked.add(key)
 
 

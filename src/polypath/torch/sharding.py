@@ -38,7 +38,7 @@ def shard(target: Target, mesh: Mesh, plan: Mapping[str, Spec] | Spec) -> Target
         _place("The tensor", target, mesh, plan)
         return target
     if not isinstance(plan, Mapping):
-        raise TorchError("The plan of a module says by name how parameters are cut, as in {'*.weight': ('model', None)}.")
+        raise TorchError("The plan of a module cuts parameters by name, as in {'*.weight': ('model', None)}.")
     tensors = dict(_tensors(target))
     used: set[str] = set()
     for name, tensor in tensors.items():
@@ -97,12 +97,14 @@ def _place(what: str, tensor: torch.Tensor, mesh: Mesh, spec: Spec) -> None:
 
 def _check(what: str, tensor: torch.Tensor, mesh: Mesh, spec: Spec) -> None:
     if len(spec) > tensor.dim():
-        raise TorchError(f"{what} has shape {tuple(tensor.shape)} and the plan cuts {len(spec)} dimensions; it has fewer.")
+        raise TorchError(
+            f"{what} has shape {tuple(tensor.shape)}, which is fewer dimensions than the {len(spec)} of its plan."
+        )
     for dim, axes in enumerate(spec):
         ways = 1
         for axis in (axes,) if isinstance(axes, str) else axes or ():
             if axis not in mesh.shape:
-                raise TorchError(f"{what} is to be cut along {axis!r}; the mesh's axes are {', '.join(mesh.axis_names)}.")
+                raise TorchError(f"{what} is cut along {axis!r}; the mesh's axes are {', '.join(mesh.axis_names)}.")
             ways *= mesh.shape[axis]
         if tensor.shape[dim] % ways:
             raise TorchError(
@@ -114,5 +116,3 @@ def _check(what: str, tensor: torch.Tensor, mesh: Mesh, spec: Spec) -> None:
 def _some(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-

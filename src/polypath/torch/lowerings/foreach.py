@@ -12,11 +12,12 @@ import torch
 from polypath.torch.dtypes import jax_dtype
 from polypath.torch.lowerings.table import LOWERINGS, Lowering, aten, is_functional, lowers
 
-_NAMES: Final = (
-    "abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min clone copy cos cosh div erf erfc exp expm1 floor frac "
-    "lerp lgamma log log10 log1p log2 max maximum minimum mul neg norm pow reciprocal round rsqrt sigmoid sign sin "
-    "sinh sqrt sub tan tanh trunc"
-).split()
+_NAMES: Final = """
+    abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min clone copy cos cosh div erf erfc exp expm1
+    floor frac lerp lgamma log log10 log1p log2 max maximum minimum mul neg norm pow reciprocal round rsqrt
+    sigmoid sign sin sinh sqrt sub tan tanh trunc
+""".split()  # noqa: SIM905
+
 
 def _lower(overload: torch._ops.OpOverload, single: torch._ops.OpOverload) -> Lowering:
     lowering = LOWERINGS[single]
@@ -31,9 +32,7 @@ def _lower(overload: torch._ops.OpOverload, single: torch._ops.OpOverload) -> Lo
     return lowered
 
 
-def _one(
-    lowering: Lowering, single: torch._ops.OpOverload, given: dict[str, Any], lists: set[str], index: int
-) -> Any:
+def _one(lowering: Lowering, single: torch._ops.OpOverload, given: dict[str, Any], lists: set[str], index: int) -> Any:
     values = [value[index] if name in lists else value for name, value in given.items()]
     schema = single._schema.arguments
     args = [value for argument, value in zip(schema, values, strict=False) if not argument.kwarg_only]
@@ -58,7 +57,9 @@ def _optional(single: torch._ops.OpOverload, count: int) -> bool:
 
 
 def _kind(type_: str) -> str:
-    return type_.replace("List[Tensor]", "Tensor").replace("List[number]", "number").replace("Optional[number]", "number")
+    for many in ("List", "Optional"):
+        type_ = type_.replace(f"{many}[Tensor]", "Tensor").replace(f"{many}[number]", "number")
+    return type_
 
 
 for _name in _NAMES:

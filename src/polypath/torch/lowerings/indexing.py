@@ -271,7 +271,7 @@ def embedding_bag(
     weight: jax.Array, at: jax.Array, offsets: jax.Array, scale_by_freq: bool = False, mode: int = 0,
     sparse: bool = False, per_sample_weights: jax.Array | None = None, include_last: bool = False, padding: int = -1,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """Mode 0 sums, 1 takes the mean, 2 the largest. Results: the bags, the bag of each place, sizes, where maxima are."""
+    """Mode 0 sums, 1 takes the mean, 2 the most. Results: bags, the bag of each place, sizes, where maxima are."""
     bag, bags = _bags(offsets, at.shape[0], include_last)
     rows = jnp.take(weight, at, axis=0, mode="fill")
     if per_sample_weights is not None:
