@@ -13,6 +13,8 @@ from typing import Final, Literal, Protocol, TypeAlias, get_args
 from polypath.frontend.refused import Refused, invalid
 from polypath.types import Code
 
+Buffer: TypeAlias = bytes | memoryview
+
 Wait: TypeAlias = Callable[[], Awaitable[None]]
 """What has to be awaited before the next message can be taken."""
 

@@ -3,12 +3,14 @@
 Owns the bytes (or the files they are in) until a request takes them or the session ends. Knows
 nothing of arrays. A client that shares memory with us writes `lt_<handle>` into its folder and
 names the handle; the file is at once renamed to one that only we know, since the client's name
-has no session in it and the folder may go away before a worker has read the file.
+has no session in it and the folder may go away before a worker has read the file. What others
+send goes into such a file as it comes, so that workers map it and nobody copies it again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
 import stat
@@ -17,12 +19,17 @@ from pathlib import Path
 from typing import Final
 
 from polypath.frontend.farewell import Farewell
+from polypath.frontend.calls import Buffer
 from polypath.frontend.refused import Refused, invalid
 from polypath.messages import Bytes, Shared
 from polypath.types import SERVER_HANDLES, Code
 
 CHUNK: Final = 1 << 20
 """Bytes in one message of a download: what the client itself uses for uploads."""
+_INLINE: Final = 64 << 10
+"""Bytes of an upload from which on it goes into a file."""
+_SCARCE: Final = 2
+"""A file is made where so many of its size have room."""
 
 
 class SharedMemory:
@@ -75,7 +82,74 @@ class SharedMemory:
         """Give a client's file a name of ours."""
         if self._root is None:
             raise AssertionError("a session has a shared folder and the cluster has none")
-        return file.rename(self._root / f"hb_{secrets.token_hex(12)}")
+        return file.rename(self._root / _new_name())
+
+    def new_file(self, size: int) -> Path | None:
+        """A name for a file of `size` bytes; None where there is no room for it."""
+        if self._root is None or size < _INLINE or shutil.disk_usage(self._root).free < _SCARCE * size:
+            return None
+        return self._root / _new_name()
+
+
+class Upload:
+    """A buffer whose bytes come one after another. To be closed, also after `taken`."""
+
+    def __init__(self, handle: int, size: int, path: Path | None) -> None:
+        self.received = 0
+        self._handle = handle
+        self._size = size
+        self._path = path
+        self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._chunks: list[Buffer] = []
+
+    def add(self, chunk: Buffer) -> None:
+        """The next bytes.
+
+        Raises:
+            Refused: there are more than were announced, or no room for them.
+        """
+        self.received += len(chunk)
+        if self.received > self._size:
+            raise self._lost("more")
+        if self._file is None:
+            self._chunks.append(chunk)
+            return
+        try:
+            while chunk := memoryview(chunk)[os.write(self._file, chunk) :]:
+                pass
+        except OSError as error:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED,
+                f"Shared memory has no room for a buffer of {self._size} bytes ({error.strerror}): free some there.",
+            ) from error
+
+    def taken(self) -> Bytes:
+        """All of it, which is the caller's from here on.
+
+        Raises:
+            Refused: it has fewer bytes than were announced.
+        """
+        if self.received != self._size:
+            raise self._lost(self.received)
+        if self._path is None:
+            return bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
+        path, self._path = self._path, None
+        return Shared(str(path), self._size)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _lost(self, found: object) -> Refused:
+        return Refused(
+            Code.DATA_LOSS,
+            f"Host buffer {self._handle} came with {found} bytes where the client announced "
+            f"{self._size}: the connection lost some.",
+        )
 
 
 class HostBuffers:
@@ -87,6 +161,7 @@ class HostBuffers:
         self._farewell = Farewell(folder)
         self._buffers: dict[int, Bytes] = {}
         self._expected: dict[int, asyncio.Future[None]] = {}
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._buffers)
@@ -102,8 +177,28 @@ class HostBuffers:
         if waiting := self._expected.pop(handle, None):
             waiting.set_result(None)
 
+    def upload(self, handle: int, size: int) -> Upload:
+        """Begin to take a buffer of `size` bytes, for `store`.
+
+        Raises:
+            Refused: `store` would refuse its handle.
+        """
+        self.check_new(handle)
+        return Upload(handle, size, self._shared.new_file(size))
+
+    def store_upload(self, handle: int, upload: Upload) -> None:
+        """Keep all that came.
+
+        Raises:
+            Refused: it is not what was announced, or the handle is taken by now.
+        """
+        self.check_new(handle)
+        self.store(handle, upload.taken())
+
     def check_new(self, handle: int) -> None:
         """Refuse a handle that `store` would refuse."""
+        if self._closed:
+            raise Refused(Code.NOT_FOUND, "The session of this host buffer has ended: connect anew.")
         if not _is_clients(handle):
             raise invalid(f"{handle} cannot be the handle of a host buffer.")
         if handle in self._buffers:
@@ -223,6 +318,11 @@ class HostBuffers:
         self._buffers.clear()
         self._shared.release(self._folder)
         self._folder = None
+        self._closed = True
+
+
+def _new_name() -> str:
+    return f"hb_{secrets.token_hex(12)}"
 
 
 def _is_clients(handle: int) -> bool:

@@ -10,6 +10,7 @@ only: the socket's folder decides who may connect.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from polypath.errors import ClusterError
 from polypath.frontend import attributes, calls, versions
 from polypath.frontend.callbacks import HostCallbacks
 from polypath.frontend.calls import Method, Methods, Server, ServerKind, read_only
+from polypath.frontend.chunks import read_chunk
 from polypath.frontend.control import Control
 from polypath.frontend.host_buffers import HostBuffers, SharedMemory, discard
 from polypath.frontend.lean_server import LeanServer
@@ -210,30 +212,15 @@ class Frontend:
     async def _store(self, call: calls.Call) -> None:
         metadata = _header(call, _STORE_METADATA, pb.GrpcHostBufferStoreMetadata)
         buffers = self._buffers_of(metadata.session_id)
-        buffers.check_new(metadata.handle)
-        chunks: list[bytes] = []
-        size = 0
+        with contextlib.closing(buffers.upload(metadata.handle, metadata.buffer_size)) as upload:
 
-        def lost(found: object) -> Refused:
-            return Refused(
-                Code.DATA_LOSS,
-                f"Host buffer {metadata.handle} came with {found} bytes where the client announced "
-                f"{metadata.buffer_size}: the connection lost some.",
-            )
+            def take(data: bytes) -> None:
+                before = upload.received
+                upload.add(read_chunk(data))
+                self._bytes_up += upload.received - before
 
-        def take(data: bytes) -> None:
-            nonlocal size
-            chunk = parse(pb.GrpcHostBufferStoreRequest, data, "a chunk of a host buffer").data
-            size += len(chunk)
-            if size > metadata.buffer_size:
-                raise lost("more")
-            chunks.append(chunk)
-            self._bytes_up += len(chunk)
-
-        await call.each(take)
-        if size != metadata.buffer_size:
-            raise lost(size)
-        buffers.store(metadata.handle, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            await call.each(take)
+            buffers.store_upload(metadata.handle, upload)
         await call.write(pb.GrpcHostBufferStoreResponse().SerializeToString())
 
     async def _read_from_disk(self, call: calls.Call) -> None:

@@ -1,0 +1,46 @@
+"""Messages that are one field of bytes: chunks of host buffers, read and written without copying them.
+
+protobuf's library copies what it parses and what it serializes, each twice; that is all it would do here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from polypath.frontend.calls import Buffer
+from polypath.frontend.refused import parse
+from polypath.frontend.wire import ifrt_pb2 as pb
+
+_FIELD: Final = 0x0A
+"""Field 1, with a length: `data` of a request to store and of a response to a lookup."""
+_MOST_DIGITS: Final = 5
+"""Of a length, which have 7 bits each."""
+
+
+def read_chunk(message: bytes) -> Buffer:
+    """The bytes in a `GrpcHostBufferStoreRequest`.
+
+    Raises:
+        Refused: it is none.
+    """
+    if message[:1] == bytes((_FIELD,)):
+        size = 0
+        for digit, byte in enumerate(message[1 : 1 + _MOST_DIGITS]):
+            size |= (byte & 0x7F) << 7 * digit
+            if byte < 0x80:
+                if 2 + digit + size == len(message):
+                    return memoryview(message)[2 + digit :]
+                break
+    return parse(pb.GrpcHostBufferStoreRequest, message, "a chunk of a host buffer").data
+
+
+def chunk_head(size: int) -> bytes:
+    """What comes before the bytes in a `GrpcHostBufferLookupResponse`."""
+    if not size:
+        return b""
+    head = bytearray((_FIELD,))
+    while size >= 0x80:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head)
