@@ -15,7 +15,7 @@ import msgspec
 
 from polypath.controller.events import Returned
 from polypath.frontend.calls import Call, Methods, Wait
-from polypath.frontend.refused import Refused, invalid
+from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.messages import Answer, Callbacks, Called, Released, decode, encode
 from polypath.types import Code, Failure, HostId
 
@@ -103,9 +103,9 @@ class _Stream:
         write(b"")
         write_all()
 
-    def receive(self, data: bytes) -> Wait | None:
+    def receive(self, data: Buffer) -> Wait | None:
         try:
-            answer = decode(_answers, data)
+            answer = decode(_answers, bytes(data))
         except msgspec.DecodeError as error:
             raise invalid(f"This is no answer to a callback: {error}.") from error
         key = (answer.host, answer.call)
@@ -114,7 +114,7 @@ class _Stream:
             self._submit(Returned(answer.host, answer.call, answer.result))
         return None
 
-    async def read_requests(self, stream: AsyncIterator[bytes]) -> Refused | None:
+    async def read_requests(self, stream: AsyncIterator[Buffer]) -> Refused | None:
         async for data in stream:
             try:
                 self.receive(data)

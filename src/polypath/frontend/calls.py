@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
-from polypath.frontend.refused import Refused, invalid
+from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.types import Code
-
-Buffer: TypeAlias = bytes | memoryview
 
 Wait: TypeAlias = Callable[[], Awaitable[None]]
 """What has to be awaited before the next message can be taken."""
@@ -36,11 +34,11 @@ class Conversation(Protocol):
         """Give responses to `write`, from now on."""
         ...
 
-    def receive(self, data: bytes) -> Wait | None:
+    def receive(self, data: Buffer) -> Wait | None:
         """Take a message, or say what to wait for."""
         ...
 
-    async def read_requests(self, stream: AsyncIterator[bytes]) -> Refused | None:
+    async def read_requests(self, stream: AsyncIterator[Buffer]) -> Refused | None:
         """Take all messages; return why it cannot go on, if so."""
         ...
 
@@ -65,7 +63,7 @@ class Call(Protocol):
         """The value of a binary header."""
         ...
 
-    async def each(self, take: Callable[[bytes], Wait | None]) -> None:
+    async def each(self, take: Callable[[Buffer], Wait | None]) -> None:
         """Give `take` each message in order, until the client has sent all."""
         ...
 
@@ -100,15 +98,15 @@ class Server(Protocol):
         ...
 
 
-async def read_only(call: Call) -> bytes:
+async def read_only(call: Call) -> Buffer:
     """The one message of a call.
 
     Raises:
         Refused: there is none, or a second.
     """
-    found: list[bytes] = []
+    found: list[Buffer] = []
 
-    def take(data: bytes) -> None:
+    def take(data: Buffer) -> None:
         if found:
             raise invalid("The call has two messages where its method takes one.")
         found.append(data)

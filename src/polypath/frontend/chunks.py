@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from polypath.frontend.calls import Buffer
-from polypath.frontend.refused import parse
+from polypath.frontend.refused import Buffer, parse
 from polypath.frontend.wire import ifrt_pb2 as pb
 
 _FIELD: Final = 0x0A
@@ -17,13 +16,13 @@ _MOST_DIGITS: Final = 5
 """Of a length, which have 7 bits each."""
 
 
-def read_chunk(message: bytes) -> Buffer:
+def read_chunk(message: Buffer) -> Buffer:
     """The bytes in a `GrpcHostBufferStoreRequest`.
 
     Raises:
         Refused: it is none.
     """
-    if message[:1] == bytes((_FIELD,)):
+    if len(message) and message[0] == _FIELD:
         size = 0
         for digit, byte in enumerate(message[1 : 1 + _MOST_DIGITS]):
             size |= (byte & 0x7F) << 7 * digit

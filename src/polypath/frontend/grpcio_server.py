@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from polypath.frontend.calls import Conversation, Method, Methods, Wait
-from polypath.frontend.refused import Refused
+from polypath.frontend.refused import Buffer, Refused
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),
@@ -84,7 +84,7 @@ class _Call:
                 return value
         return None
 
-    async def each(self, take: Callable[[bytes], Wait | None]) -> None:
+    async def each(self, take: Callable[[Buffer], Wait | None]) -> None:
         async for data in self._stream:
             wait = take(data)
             if wait is not None:

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from polypath.frontend.farewell import Farewell
-from polypath.frontend.calls import Buffer
-from polypath.frontend.refused import Refused, invalid
+from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.messages import Bytes, Shared
 from polypath.types import SERVER_HANDLES, Code
 

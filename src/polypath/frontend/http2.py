@@ -36,6 +36,8 @@ _MOST_WRITTEN: Final = 1 << 20
 _MOST_READ: Final = 1 << 18
 """Bytes taken from the socket at a time; into one buffer, since a new one of this size costs a mapping."""
 
+_MOST_COPIED: Final = 1 << 16
+
 _GREETING: Final = h2.settings(
     (
         (h2.SETTING_MAX_STREAMS, _MOST_STREAMS),
@@ -97,9 +99,11 @@ class Connection(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self._buffer[:nbytes]))
+        # What is much is a part of a buffer on its way up, which is copied to its place from here.
+        read = self._buffer[:nbytes]
+        self.data_received(read if nbytes > _MOST_COPIED else bytes(read))
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Serve what these bytes ask for, and write the answers."""
         self._reading = True
         try:

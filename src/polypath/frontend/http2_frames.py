@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from polypath.frontend.calls import MOST_BYTES
-from polypath.frontend.refused import Refused
+from polypath.frontend.refused import Buffer, Refused
 from polypath.types import Code
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -59,12 +59,12 @@ class Broken(Exception):
 
 
 class Frame(NamedTuple):
-    """One frame, as it came."""
+    """One frame, as it came. The payload of a DATA frame may change at the next read."""
 
     kind: int
     flags: int
     stream: int
-    payload: bytes
+    payload: Buffer
 
 
 _HEAD: Final = struct.Struct(">HBBBI")  # the length's 24 bits, kind, flags, stream
@@ -75,18 +75,26 @@ _SETTING: Final = struct.Struct(">HI")
 
 
 class FrameReader:
-    """Cuts one connection's bytes, which may come in any pieces, into frames."""
+    """Cuts one connection's bytes, which may come in any pieces, into frames.
+
+    A DATA frame is handed on in pieces, as it comes: each means what a frame of its own would.
+    """
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._begun = False
+        self._unfinished: tuple[int, int, int] | None = None
+        """Of a DATA frame: flags, stream, bytes that have yet to come."""
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that `data` completes. Read all of them before the next call.
+    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
+        """The frames that `data` completes, and what it brings of a DATA frame. Read all of them before the next call.
 
         Raises:
             Broken: this is not HTTP/2, or a frame is bigger than we take.
         """
+        if self._unfinished:
+            yield from self._go_on(data)
+            return
         whole = data
         if self._rest:
             self._rest += data
@@ -107,12 +115,29 @@ class FrameReader:
             end = at + 9 + (high << 8 | low)
             if end - at - 9 > MOST_FRAME:
                 raise Broken(Error.FRAME_SIZE_ERROR, "A frame is bigger than the settings allow.")
+            stream &= 0x7FFF_FFFF
             if end > size:
+                if kind == DATA and not flags & PADDED and size > at + 9:
+                    self._unfinished = flags, stream, end - size
+                    yield Frame(kind, flags & ~END_STREAM, stream, whole[at + 9 :])
+                    at = size
                 break
-            yield Frame(kind, flags, stream & 0x7FFF_FFFF, whole[at + 9 : end])
+            yield Frame(kind, flags, stream, whole[at + 9 : end])
             at = end
         if at < size:
             self._rest += whole[at:]
+
+    def _go_on(self, data: bytes | memoryview) -> Iterator[Frame]:
+        assert self._unfinished is not None
+        flags, stream, missing = self._unfinished
+        if len(data) < missing:
+            self._unfinished = flags, stream, missing - len(data)
+            yield Frame(DATA, flags & ~END_STREAM, stream, data)
+            return
+        self._unfinished = None
+        yield Frame(DATA, flags, stream, data[:missing])
+        if len(data) > missing:
+            yield from self.feed(data[missing:])
 
     def _completes_frame(self) -> bool:
         """Whether the rest has a whole frame: a big one in many pieces is not copied at each."""
@@ -127,32 +152,54 @@ class MessageReader:
     """Puts one stream's messages together from the payloads of its DATA frames."""
 
     def __init__(self) -> None:
-        self._parts = bytearray()
+        self._head = b""
+        """Of a message: less than the five bytes that say how long it is."""
+        self._message = bytearray()
+        self._missing = 0
+        """Bytes that the message has yet to get."""
 
     @property
     def empty(self) -> bool:
         """Whether no message is half here."""
-        return not self._parts
+        return not self._head and not self._missing
 
-    def feed(self, payload: bytes) -> list[bytes]:
-        """The messages that `payload` completes.
+    def feed(self, payload: Buffer) -> list[Buffer]:
+        """The messages that `payload` completes, which may be changed and is not kept.
 
         Raises:
             Refused: one is compressed, or too big.
         """
-        if not self._parts and len(payload) >= 5 and len(payload) == 5 + _length(payload):
-            return [payload[5:]]
-        self._parts += payload
-        parts, at, found = self._parts, 0, list[bytes]()
-        while len(parts) - at >= 5 and len(parts) - at >= (end := 5 + _length(parts, at)):
-            with memoryview(parts) as view:
-                found.append(bytes(view[at + 5 : at + end]))
-            at += end
-        del parts[:at]
+        at, size, found = 0, len(payload), list[Buffer]()
+        if self._missing:
+            at = min(self._missing, size)
+            end = len(self._message) - self._missing + at
+            self._message[end - at : end] = payload[:at]
+            self._missing -= at
+            if not self._missing:
+                found.append(self._message)
+                self._message = bytearray()
+        while at < size:
+            if self._head or size - at < 5:
+                taken = min(5 - len(self._head), size - at)
+                self._head += payload[at : at + taken]
+                at += taken
+                if len(self._head) < 5:
+                    break
+                length, self._head = _length(self._head), b""
+            else:
+                length = _length(payload, at)
+                at += 5
+            if length > size - at:
+                self._message = bytearray(length)
+                self._message[: size - at] = payload[at:]
+                self._missing = length - (size - at)
+                break
+            found.append(bytes(payload[at : at + length]))
+            at += length
         return found
 
 
-def _length(data: bytes | bytearray, at: int = 0) -> int:
+def _length(data: Buffer, at: int = 0) -> int:
     compressed, length = _MESSAGE_HEAD.unpack_from(data, at)
     if compressed:
         raise Refused(Code.UNIMPLEMENTED, "The message is compressed, which this server cannot undo: send it as it is.")
@@ -163,7 +210,7 @@ def _length(data: bytes | bytearray, at: int = 0) -> int:
     return length
 
 
-def unpad(frame: Frame) -> bytes:
+def unpad(frame: Frame) -> Buffer:
     """The payload of a DATA or HEADERS frame without padding and priority.
 
     Raises:
@@ -212,9 +259,9 @@ def settings_of(frame: Frame) -> list[tuple[int, int]]:
     return values
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: Buffer = b"") -> bytes:
     """A frame's bytes."""
-    return head(kind, flags, stream, len(payload)) + payload
+    return head(kind, flags, stream, len(payload)) + bytes(payload)
 
 
 def head(kind: int, flags: int, stream: int, size: int) -> bytes:

@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from polypath.frontend.calls import Conversation, Wait
 from polypath.frontend.http2_frames import DATA, MessageReader, data_of_message, head, message_bytes
 from polypath.frontend.http2_headers import response_headers
-from polypath.frontend.refused import Refused, invalid
+from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.types import Code
 
 WINDOW: Final = 1 << 26
@@ -71,8 +71,8 @@ class Stream:
         self._link = link
         self._headers = headers
         self._reader = MessageReader()
-        self._messages: deque[bytes] = deque()
-        self._take: Callable[[bytes], Wait | None] | None = None
+        self._messages: deque[Buffer] = deque()
+        self._take: Callable[[Buffer], Wait | None] | None = None
         self._wait: Wait | None = None
         self._failure: Exception | None = None
         self._awake: asyncio.Future[None] | None = None
@@ -97,7 +97,7 @@ class Stream:
         except binascii.Error as error:
             raise invalid(f"The header {name} is not in base64: {error}.") from error
 
-    async def each(self, take: Callable[[bytes], Wait | None]) -> None:
+    async def each(self, take: Callable[[Buffer], Wait | None]) -> None:
         while True:
             while self._messages and not self._congested:
                 wait = take(self._messages.popleft())
@@ -165,7 +165,7 @@ class Stream:
         if self._awake is not None and not self._awake.done():
             self._awake.set_result(None)
 
-    def receive(self, payload: bytes, size: int) -> bool:
+    def receive(self, payload: Buffer, size: int) -> bool:
         """Take the payload of a DATA frame of `size` bytes; False where the peer had no window for it."""
         self._may_receive -= size
         if self._may_receive < 0:
@@ -182,7 +182,7 @@ class Stream:
             self._replenish()
         return True
 
-    def _receive_message(self, message: bytes) -> None:
+    def _receive_message(self, message: Buffer) -> None:
         if self._take is None or self._messages:
             if self._failure is None:
                 self._messages.append(message)

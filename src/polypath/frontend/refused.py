@@ -9,6 +9,9 @@ from google.protobuf.message import DecodeError, Message
 from polypath.errors import ProtocolError
 from polypath.types import Code, Failure
 
+Buffer = bytes | bytearray | memoryview
+"""Bytes, which are not copied where they are many."""
+
 _M = TypeVar("_M", bound=Message)
 
 
@@ -30,7 +33,7 @@ def unimplemented(what: str, instead: str) -> Refused:
     return Refused(Code.UNIMPLEMENTED, f"This release of Polypath has no {what}: {instead}.")
 
 
-def parse(kind: type[_M], data: bytes, what: str) -> _M:
+def parse(kind: type[_M], data: Buffer, what: str) -> _M:
     """`data` as a message.
 
     Raises:

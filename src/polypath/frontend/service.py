@@ -28,7 +28,7 @@ from polypath.frontend.chunks import read_chunk
 from polypath.frontend.control import Control
 from polypath.frontend.host_buffers import HostBuffers, SharedMemory, discard
 from polypath.frontend.lean_server import LeanServer
-from polypath.frontend.refused import Refused, invalid, parse
+from polypath.frontend.refused import Buffer, Refused, invalid, parse
 from polypath.frontend.session import Session
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
@@ -214,7 +214,7 @@ class Frontend:
         buffers = self._buffers_of(metadata.session_id)
         with contextlib.closing(buffers.upload(metadata.handle, metadata.buffer_size)) as upload:
 
-            def take(data: bytes) -> None:
+            def take(data: Buffer) -> None:
                 before = upload.received
                 upload.add(read_chunk(data))
                 self._bytes_up += upload.received - before

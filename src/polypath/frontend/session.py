@@ -32,7 +32,7 @@ from google.protobuf.message import DecodeError
 from polypath.controller.events import AnyRequest, Close, Destruct, Handle, MakeErrors, Result
 from polypath.frontend.calls import Wait
 from polypath.frontend.host_buffers import HostBuffers, discard
-from polypath.frontend.refused import Refused, invalid
+from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.frontend.requests import HANDLERS, Answer, Handler, Scope, known_handles, status
 from polypath.frontend.shardings import Shardings
 from polypath.frontend.view import ClusterView
@@ -93,19 +93,19 @@ class Session:
 
     # --- Requests -----------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> Wait | None:
+    def receive(self, data: Buffer) -> Wait | None:
         """Serve a request at once, or say what it waits for; no other may be served before it.
 
         Raises:
             Refused: the bytes make no sense, and the session cannot go on.
         """
         try:
-            request = pb.IfrtRequest.FromString(data)
+            request = pb.IfrtRequest.FromString(data if isinstance(data, bytes) else bytes(data))
         except DecodeError as error:
             raise invalid(_MALFORMED) from error
         return self.serve(request)
 
-    async def read_requests(self, stream: AsyncIterator[bytes]) -> Refused | None:
+    async def read_requests(self, stream: AsyncIterator[Buffer]) -> Refused | None:
         """Serve the stream until it ends; return why where its bytes made no sense."""
         async for data in stream:
             try:
