@@ -67,8 +67,8 @@ class Call(Protocol):
         """Give `take` each message in order, until the client has sent all."""
         ...
 
-    async def write(self, data: bytes) -> None:
-        """Send a message, and wait while the client takes no more."""
+    async def write(self, data: bytes, more: Buffer = b"") -> None:
+        """Send a message, of which `more` is not copied, and wait while the client takes no more."""
         ...
 
     async def converse(self, conversation: Conversation) -> None:

@@ -90,8 +90,8 @@ class _Call:
             if wait is not None:
                 await wait()
 
-    async def write(self, data: bytes) -> None:
-        await self._context.write(data)
+    async def write(self, data: bytes, more: Buffer = b"") -> None:
+        await self._context.write(data + more)
 
     async def converse(self, conversation: Conversation) -> None:
         refused = None

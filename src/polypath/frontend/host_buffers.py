@@ -10,6 +10,7 @@ send goes into such a file as it comes, so that workers map it and nobody copies
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import secrets
 import shutil
@@ -280,7 +281,7 @@ class HostBuffers:
             if (data := self._buffers.pop(handle, None)) is not None:
                 discard(data)
 
-    def chunks(self, handle: int) -> Iterator[bytes]:
+    def chunks(self, handle: int) -> Iterator[memoryview]:
         """A buffer's bytes in pieces, at least one, which may be empty.
 
         Raises:
@@ -290,15 +291,13 @@ class HostBuffers:
             case Shared():
                 try:
                     with Path(data.path).open("rb") as file:
-                        yield file.read(CHUNK)
-                        while chunk := file.read(CHUNK):
-                            yield chunk
-                except OSError as error:
+                        whole = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+                except (OSError, ValueError) as error:
                     raise Refused(Code.DATA_LOSS, f"Host buffer {handle} is lost: {error}.") from error
             case bytes():
-                view = memoryview(data)
-                for start in range(0, max(len(data), 1), CHUNK):
-                    yield bytes(view[start : start + CHUNK])
+                whole = memoryview(data)
+        for start in range(0, max(len(whole), 1), CHUNK):
+            yield whole[start : start + CHUNK]
 
     def delete(self, handle: int) -> None:
         """Free a buffer.

@@ -37,6 +37,7 @@ _MOST_READ: Final = 1 << 18
 """Bytes taken from the socket at a time; into one buffer, since a new one of this size costs a mapping."""
 
 _MOST_COPIED: Final = 1 << 16
+"""Bytes that are rather copied once more than handed on piece by piece."""
 
 _GREETING: Final = h2.settings(
     (
@@ -150,10 +151,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         if self._out:
-            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-            self._out.clear()
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.write(data)
+            out, self._out = self._out, []
+            if self._transport is None or self._transport.is_closing():
+                return
+            if sum(map(len, out)) > _MOST_COPIED:
+                self._transport.writelines(out)
+            else:
+                self._transport.write(b"".join(out))
 
     # --- Frames -------------------------------------------------------------------------------
 

@@ -295,6 +295,6 @@ def data_of_message(stream: int, message: bytes) -> bytes:
     return _DATA_HEAD.pack(size >> 8 & 0xFFFF, size & 0xFF, DATA, 0, stream, 0, size - 5) + message
 
 
-def message_bytes(message: bytes) -> bytes:
-    """A message as it is cut into DATA frames."""
-    return _MESSAGE_HEAD.pack(0, len(message)) + message
+def message_head(size: int) -> bytes:
+    """What comes before a message of `size` bytes in DATA frames."""
+    return _MESSAGE_HEAD.pack(0, size)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from polypath.frontend.calls import Conversation, Wait
-from polypath.frontend.http2_frames import DATA, MessageReader, data_of_message, head, message_bytes
+from polypath.frontend.http2_frames import DATA, MessageReader, data_of_message, head, message_head
 from polypath.frontend.http2_headers import response_headers
 from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.types import Code
@@ -119,8 +119,8 @@ class Stream:
                 wait, self._wait = self._wait, None
                 await wait()
 
-    async def write(self, data: bytes) -> None:
-        self.write_nowait(data)
+    async def write(self, data: bytes, more: Buffer = b"") -> None:
+        self.write_nowait(data, more)
         while self._congested:
             await self._sleep()
 
@@ -129,7 +129,7 @@ class Stream:
         await self.each(conversation.receive)
         conversation.finish()
 
-    def write_nowait(self, data: bytes) -> None:
+    def write_nowait(self, data: bytes, more: Buffer = b"") -> None:
         """Send a message, now or once the windows let it through."""
         if self._end is not None:
             return  # The client has reset the stream, and who writes does not know yet.
@@ -137,13 +137,15 @@ class Stream:
         if not self.begun:
             self.begun = True
             link.send(response_headers(self.id))
-        size = len(data) + 5
-        if not self._outgoing and size <= self.window and size <= link.window and size <= link.most_frame:
+        size = len(data) + len(more) + 5
+        if not more and not self._outgoing and size <= self.window and size <= link.window and size <= link.most_frame:
             self.window -= size
             link.window -= size
             link.send(data_of_message(self.id, data))
             return
-        self._outgoing.append(memoryview(message_bytes(data)))
+        self._outgoing.append(memoryview(message_head(size - 5) + data))
+        if more:
+            self._outgoing.append(memoryview(more))
         self._outgoing_size += size
         self.pump()
 

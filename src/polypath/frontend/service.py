@@ -24,7 +24,7 @@ from polypath.errors import ClusterError
 from polypath.frontend import attributes, calls, versions
 from polypath.frontend.callbacks import HostCallbacks
 from polypath.frontend.calls import Method, Methods, Server, ServerKind, read_only
-from polypath.frontend.chunks import read_chunk
+from polypath.frontend.chunks import chunk_head, read_chunk
 from polypath.frontend.control import Control
 from polypath.frontend.host_buffers import HostBuffers, SharedMemory, discard
 from polypath.frontend.lean_server import LeanServer
@@ -232,7 +232,7 @@ class Frontend:
         request = parse(pb.GrpcHostBufferLookupRequest, await read_only(call), "a request")
         for chunk in self._buffers_of(request.session_id).chunks(request.handle):
             self._bytes_down += len(chunk)
-            await call.write(pb.GrpcHostBufferLookupResponse(data=chunk).SerializeToString())
+            await call.write(chunk_head(len(chunk)), chunk)
 
     async def _delete(self, call: calls.Call) -> None:
         request = parse(pb.GrpcHostBufferDeleteRequest, await read_only(call), "a request")

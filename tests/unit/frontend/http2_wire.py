@@ -16,6 +16,11 @@ from polypath.frontend.http2 import Connection
 START = h2.PREFACE + h2.settings(())
 
 
+def message_of(data: bytes) -> bytes:
+    """A message as it is cut into DATA frames."""
+    return h2.message_head(len(data)) + data
+
+
 class FakeTransport(asyncio.Transport):
     """Keeps what is written."""
 
