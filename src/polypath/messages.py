@@ -403,8 +403,6 @@ class Peer(Struct, frozen=True):
     host: HostId
     address: str
     """Empty while it is away: what is for it waits at its sender."""
-    key: bytes
-    """Its public CURVE key."""
     devices: tuple[DeviceId, ...] = ()
     """Its devices: who sends a shard to one of them sends it to this worker."""
 

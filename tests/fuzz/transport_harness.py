@@ -20,7 +20,7 @@ from polypath.types import ArraySpec, Code, Device, Failure, Platform, ProgramIn
 
 _SHARDING: Final = Sharding((0, 1), "device", b"\x08\x03", ((4,), (4,)), True)
 _FAILURE: Final = Failure(Code.INTERNAL, "it broke")
-_PEER: Final = m.Peer(0, "ipc:///a", b"key", (0, 1))
+_PEER: Final = m.Peer(0, "unix:/a", (0, 1))
 _DEVICE: Final = Device(0, 0, 0, 0, "cpu", "cpu", ("device",), {"slice_index": 0, "coords": (1, 2), "fast": True})
 _INFO: Final = ProgramInfo(
     "f", b"x", (0, 1), (ArraySpec("int4", (8,), _SHARDING),), (b"",), None, (b"", b""), None, ("device",), (0,), b"", 9

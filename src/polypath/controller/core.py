@@ -185,7 +185,7 @@ class Core:
     def _peer(self, host: Host) -> Peer:
         if host.state is HostState.UP and host.peer is not None:
             return host.peer
-        return Peer(host.id, "", b"", tuple(device.id for device in host.devices))
+        return Peer(host.id, "", tuple(device.id for device in host.devices))
 
     # --- Towards clients ----------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class SimulatedWorker:
             1000 + self.host,
             Platform("cpu", "simulated", "0", {}),
             described,
-            messages.Peer(self.host, f"sim:{self.host}", b""),
+            messages.Peer(self.host, f"sim:{self.host}"),
             tuple(self.values),
             tuple(self.executables),
         )

@@ -15,8 +15,9 @@ import msgspec
 from polypath.errors import ProtocolError
 from polypath.messages import AnyReport, Command, encode
 from polypath.transport import ends, frames
+from polypath.transport.bulk import TCP
 from polypath.transport.frames import Down
-from polypath.transport.keys import KeyPair, WorkerLink
+from polypath.transport.keys import BulkKeys, KeyPair, WorkerLink
 from polypath.transport.relay import Expect
 from polypath.transport.reports import question_of, unpack_report
 from polypath.transport.routes import EVERY, Node, Routes
@@ -58,7 +59,7 @@ class HeadChannel:
         self._on_report = on_report
         self._on_ended = on_ended
         self._keys = KeyPair.new()
-        self._shard_keys = KeyPair.new()
+        self._bulk: BulkKeys | None = None
         self._links = ends.below(address, self._keys, self._take)
         self._routes = Routes()
         self._incarnations: dict[Node, int] = {}
@@ -129,7 +130,12 @@ class HeadChannel:
             self._unsettled[number] = path[0]
             self._settled.clear()
             address, key = self._relays[above].address.result(), self._relays[above].key
-        return WorkerLink(node, incarnation, address, key, keys, self._shard_keys, listen)
+        return WorkerLink(node, incarnation, address, key, keys, self._bulk_keys(listen), listen)
+
+    def _bulk_keys(self, listen: str) -> BulkKeys:
+        if self._bulk is None:
+            self._bulk = BulkKeys.new(network=listen.startswith(TCP))
+        return self._bulk
 
     def _tell(self, path: tuple[Node, ...], kind: int, told: Expect) -> int:
         number = next(self._numbers)

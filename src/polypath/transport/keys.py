@@ -1,12 +1,22 @@
-"""CURVE key pairs, and what a worker is told to find its head."""
+"""Keys, and what a worker is told to find its head: CURVE pairs for links, a certificate for bulk streams."""
 
 from __future__ import annotations
 
+import secrets
+import subprocess
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 import zmq
 import zmq.auth.thread
+
+from polypath.errors import ClusterError
+
+_MAKE_CERTIFICATE: Final = (
+    *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+    *("-days", "36500", "-subj", "/CN=polypath", "-keyout", "/dev/stdout", "-out", "/dev/stdout"),
+)
 
 
 class KeyPair(msgspec.Struct, frozen=True):
@@ -19,6 +29,35 @@ class KeyPair(msgspec.Struct, frozen=True):
     def new(cls) -> KeyPair:
         public, secret = zmq.curve_keypair()
         return cls(public.decode(), secret.decode())
+
+
+class BulkKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a cluster's processes know each other by on bulk streams. One for all, as each may send to each."""
+
+    secret: str
+    """Said by who connects."""
+    certificate: str = ""
+    """Shown by who is connected to, in PEM; none where all are on one machine."""
+    private_key: str = ""
+
+    @classmethod
+    def new(cls, *, network: bool) -> BulkKeys:
+        """New ones; with a certificate for streams over networks.
+
+        Raises:
+            ClusterError: there is no `openssl` to make one.
+        """
+        secret = secrets.token_hex(32)
+        if not network:
+            return cls(secret)
+        try:
+            made = subprocess.run(_MAKE_CERTIFICATE, capture_output=True, check=True, text=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise ClusterError(
+                f"The certificate for hosts on other machines could not be made ({error}): install openssl."
+            ) from error
+        start = made.index("-----BEGIN CERTIFICATE-----")
+        return cls(secret, made[start:], made[:start])
 
 
 class WorkerLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +73,7 @@ class WorkerLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The public key of who is above."""
     keys: KeyPair
     """Its own."""
-    shard_keys: KeyPair
+    bulk: BulkKeys
     """The cluster's: by it a worker knows another that sends it a shard, however early that is."""
     listen: str
     """Where it listens: `ipc://PATH` (it appends a suffix) or `tcp://ADDRESS`."""

@@ -5,22 +5,20 @@ from __future__ import annotations
 import collections
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 import msgspec
-import zmq
 
 from polypath.errors import ProtocolError
 from polypath.messages import AnyCommand, Peer, Report, Return, Shutdown, Snapshot, decode_command
 from polypath.transport import ends, frames
-from polypath.transport.keys import WorkerLink, guard, listen, secure_client
+from polypath.transport.bulk import Listener, Sender, Take
+from polypath.transport.keys import WorkerLink
 from polypath.transport.reports import pack_report
 from polypath.types import HostId
 
 log = logging.getLogger(__name__)
-
-OnShard = Callable[[str, bytes, memoryview], None]
-"""Takes (tag, header, data) of a shard that a peer sent; called on the transport's thread."""
 
 
 class WorkerChannel:
@@ -111,23 +109,19 @@ class PeerChannel:
     """Shards to and from the other workers."""
 
     def __init__(self, link: WorkerLink) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._stop_guard = guard(self._context, ("shards",), lambda _, key: key == link.shard_keys.public.encode())
-        self._keys = link.shard_keys
+        self._keys = link.bulk
         self._lock = threading.Lock()
         self._peers: dict[HostId, Peer] = {}
-        self._sockets: dict[HostId, zmq.Socket[bytes]] = {}
-        self._waiting: dict[HostId, list[tuple[bytes, bytes, bytes | memoryview]]] = {}
-        self._incoming, address = listen(self._context, link, "shards")
-        self._reader: threading.Thread | None = None
-        self.me = Peer(link.host, address, link.keys.public.encode(), ())
-
-    def listen(self, on_shard: OnShard) -> None:
-        """Call `on_shard(tag, header, data)` for each shard that comes, from a thread of its own. Once."""
-        self._reader = threading.Thread(
-            target=_read_shards, args=(self._incoming, on_shard), name="shards", daemon=True
+        self._senders: dict[HostId, Sender] = {}
+        self._waiting: dict[HostId, list[tuple[str, bytes, bytes | memoryview]]] = {}
+        self._listener = Listener(
+            f"{link.listen}.shards" if link.listen.startswith("ipc://") else link.listen, self._keys
         )
-        self._reader.start()
+        self.me = Peer(link.host, self._listener.address, ())
+
+    def listen(self, on_shard: Take) -> None:
+        """Call `on_shard(tag, header, data)` for each shard that comes, from a thread of its sender's. Once."""
+        self._listener.start(on_shard)
 
     def connect(self, peers: Iterable[Peer]) -> None:
         """Where to send shards for these from now on; what has no address is away."""
@@ -136,60 +130,34 @@ class PeerChannel:
                 host = peer.host
                 if self._peers.get(host) == peer:
                     continue
-                if (socket := self._sockets.pop(host, None)) is not None:
-                    socket.close(linger=0)
+                if (sender := self._senders.pop(host, None)) is not None:
+                    sender.close(0)
                 if not peer.address:
                     self._peers.pop(host, None)
                     continue
                 self._peers[host] = peer
-                for parts in self._waiting.pop(host, ()):
-                    self._socket(host).send_multipart(parts, copy=False)
+                for shard in self._waiting.pop(host, ()):
+                    self._sender(host).send(*shard)
 
     def send(self, host: HostId, tag: str, header: bytes, data: bytes | memoryview) -> None:
         """Queue a shard for a peer; one that is not there now gets it once it is. Never blocks."""
-        parts = (tag.encode(), header, data)
         with self._lock:
             if host in self._peers:
-                self._socket(host).send_multipart(parts, copy=False)
+                self._sender(host).send(tag, header, data)
             else:
-                self._waiting.setdefault(host, []).append(parts)
+                self._waiting.setdefault(host, []).append((tag, header, data))
 
-    def _socket(self, host: HostId) -> zmq.Socket[bytes]:
-        socket = self._sockets.get(host)
-        if socket is None:
-            peer = self._peers[host]
-            socket = self._sockets[host] = self._context.socket(zmq.PUSH)
-            socket.set_hwm(0)
-            secure_client(socket, self._keys, peer.key.decode())
-            socket.connect(peer.address)
-        return socket
+    def _sender(self, host: HostId) -> Sender:
+        sender = self._senders.get(host)
+        if sender is None:
+            sender = self._senders[host] = Sender(self._peers[host].address, self._keys)
+        return sender
 
     def close(self, linger: float) -> None:
-        """End the links; what is queued has `linger` seconds to leave."""
+        """End the streams; what is queued has `linger` seconds to leave."""
         with self._lock:
-            for socket in self._sockets.values():
-                socket.close(linger=int(linger * 1000))
-            self._sockets.clear()
-        if self._reader is None:
-            self._incoming.close(linger=0)
-        self._stop_guard()
-        self._context.term()
-        if self._reader is not None:
-            self._reader.join()  # It ends with the context.
-
-
-def _read_shards(socket: zmq.Socket[bytes], on_shard: OnShard) -> None:
-    while True:
-        try:
-            parts = socket.recv_multipart(copy=False)
-        except zmq.ContextTerminated:
-            socket.close(linger=0)
-            return
-        if len(parts) != 3:
-            log.warning("Dropped a shard of %d frames instead of 3.", len(parts))
-            continue
-        tag, header, data = parts
-        try:
-            on_shard(tag.bytes.decode("utf-8", "replace"), header.bytes, data.buffer)
-        except msgspec.MsgspecError as error:
-            log.warning("Dropped a malformed shard: %s", error)
+            senders, self._senders = list(self._senders.values()), {}
+        end = time.monotonic() + linger
+        for sender in senders:
+            sender.close(max(0.0, end - time.monotonic()))
+        self._listener.close()

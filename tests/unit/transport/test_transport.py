@@ -41,8 +41,12 @@ class Pair:
     async def _open(self) -> HeadChannel:
         return HeadChannel(self.address, self.reports.append)
 
+    def listen(self, host: int) -> str:
+        """Where a worker does."""
+        return "tcp://127.0.0.1" if self.address.startswith("tcp:") else f"ipc://{self.folder}/w{host}"
+
     def worker(self, host: int) -> WorkerChannel:
-        link = self.head.link(host, 1, f"ipc://{self.folder}/w{host}")
+        link = self.head.link(host, 1, self.listen(host))
         channel = WorkerChannel(link)
         channel.peers.listen(lambda tag, header, data: self.shards.put((tag, header, bytes(data))))
         self.workers.append(channel)

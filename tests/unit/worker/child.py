@@ -27,7 +27,7 @@ class Pipes:
     """Both the channel and the link to peers."""
 
     def __init__(self, host: int) -> None:
-        self.me = m.Peer(host, "", b"")
+        self.me = m.Peer(host, "")
         self.peers = self
         self._lock = threading.Lock()
         self._out = os.fdopen(os.dup(1), "wb")
