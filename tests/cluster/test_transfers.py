@@ -260,6 +260,20 @@ def test_a_client_that_dies_while_an_array_comes(cluster: str, variables: dict[s
     assert run_python(THREADS, variables) == "done\n"
 
 
+def test_a_client_without_shared_memory(cluster: str, variables: dict[str, str]) -> None:
+    variables = variables | {"IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES": str(1 << 40)}
+    before = status_of(cluster)["transport"]["command_bytes"]
+    with Client.python(BIG, variables) as client:
+        assert client.hear() == "done"
+        # What comes over gRPC goes to the workers in files, as what clients write to files does.
+        assert status_of(cluster)["transport"]["command_bytes"] - before < 1 << 20
+        client.say("")
+        assert client.end()[0] == 0
+    assert run_python(KINDS, variables) == "done\n"
+    wait_no_sessions(cluster)
+    assert shared(cluster) == []
+
+
 def test_islands_copy_past_the_head(islands: str) -> None:
 
     variables = json.loads(polypath("env", "--json", "--name", islands).stdout)

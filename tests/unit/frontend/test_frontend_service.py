@@ -75,6 +75,11 @@ def session_metadata(version: pb.IfrtProxyVersion, **told: bytes) -> tuple[tuple
     return (("ifrt-proxy-grpc-ifrt-session-metadata-bin", metadata.SerializeToString()),)
 
 
+def uploads(folder: Path) -> int:
+    """Files of uploads that nobody has taken."""
+    return len(list(folder.glob("hb_*")))
+
+
 async def _code(call: object) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call  # type: ignore[misc]
@@ -149,6 +154,10 @@ async def _buffers(channel: grpc.aio.Channel, session: int, folder: Path) -> Non
     await send(1, 0)
     await send(2, len(big), big[:2_000_000], big[2_000_000:])
     assert (await _code(send(2, 1, b"x")))[0] == grpc.StatusCode.ALREADY_EXISTS
+    assert uploads(folder) == 1  # The big one, for a worker to map.
+    assert (await _code(send(3, len(big), big[1:])))[0] == grpc.StatusCode.DATA_LOSS
+    assert (await _code(send(3, 100_000, big)))[0] == grpc.StatusCode.DATA_LOSS
+    assert uploads(folder) == 1
     assert (await _code(send(3, 9, b"x")))[0] == grpc.StatusCode.DATA_LOSS
     assert (await _code(send(3, 1, b"xyz")))[0] == grpc.StatusCode.DATA_LOSS
     assert (await _code(send(0, 1, b"x")))[0] == grpc.StatusCode.INVALID_ARGUMENT
@@ -219,7 +228,7 @@ def test_a_client_that_is_killed_in_an_upload_ends_its_session(folder: Path, ser
             closed.set()
 
     async def main() -> None:
-        frontend = Frontend(submit, lambda: fakes.view(1), server=server)
+        frontend = Frontend(submit, lambda: fakes.view(1), shared=folder, server=server)
         address = f"unix:{folder}/stock.sock"
         await frontend.serve(address)
         process = await asyncio.create_subprocess_exec(
@@ -239,3 +248,4 @@ def test_a_client_that_is_killed_in_an_upload_ends_its_session(folder: Path, ser
         await frontend.stop()
 
     asyncio.run(main())
+    assert not list(folder.iterdir())

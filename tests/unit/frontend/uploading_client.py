@@ -1,4 +1,4 @@
-"""Opens a session and uploads a buffer that never ends, until it is killed."""
+"""Opens a session and uploads a big buffer, until it is killed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main() -> None:
     header = "ifrt-proxy-grpc-ifrt-session-metadata-bin"
     session = channel.stream_stream(SERVICE + "IfrtSession")(wire, metadata=[(header, metadata)])
     id_ = pb.IfrtResponse.FromString(next(session)).init_response.session_id
-    told = pb.GrpcHostBufferStoreMetadata(session_id=id_, handle=1, buffer_size=1 << 50).SerializeToString()
+    told = pb.GrpcHostBufferStoreMetadata(session_id=id_, handle=1, buffer_size=1 << 30).SerializeToString()
     header = "ifrt-proxy-grpc-host-buffer-store-metadata-bin"
     channel.stream_unary(SERVICE + "HostBufferStore")(chunks(), metadata=[(header, told)])
 
