@@ -172,8 +172,7 @@ class MessageReader:
         at, size, found = 0, len(payload), list[Buffer]()
         if self._missing:
             at = min(self._missing, size)
-            end = len(self._message) - self._missing + at
-            self._message[end - at : end] = payload[:at]
+            self._message += payload[:at]
             self._missing -= at
             if not self._missing:
                 found.append(self._message)
@@ -190,8 +189,7 @@ class MessageReader:
                 length = _length(payload, at)
                 at += 5
             if length > size - at:
-                self._message = bytearray(length)
-                self._message[: size - at] = payload[at:]
+                self._message += payload[at:]
                 self._missing = length - (size - at)
                 break
             found.append(bytes(payload[at : at + length]))
