@@ -158,8 +158,6 @@ class Outbox:
         path = f"{self._folder}/f{os.getpid()}_{next(self._names)}"
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            # Reserved first: writing to a map of a full file system is a SIGBUS.
-            os.posix_fallocate(handle, 0, size)
             written = 0
             while written < size:
                 written += os.write(handle, flat[written:])
