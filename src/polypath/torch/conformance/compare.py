@@ -151,7 +151,7 @@ def _backward(op: Any, sample: Sample, device: torch.device) -> list[Any]:
         raise NotHere("nothing in it has a gradient")
     generator = torch.Generator().manual_seed(1)
     seeds = [torch.randn(one.shape, generator=generator, dtype=one.dtype).to(device) for one in outputs]
-    gradients = torch.autograd.grad(outputs, inputs, seeds, allow_unused=True)
+    gradients: Any = torch.autograd.grad(outputs, inputs, seeds, allow_unused=True)
     # One that is not there is zero.
     return [torch.zeros_like(x) if one is None else one for x, one in zip(inputs, gradients, strict=True)]
 
@@ -240,7 +240,7 @@ def _compare(
 
 
 def _difference(want: torch.Tensor, got: torch.Tensor) -> str:
-    tolerances = {"rtol": RTOL, "atol": ATOL} if want.dtype in (torch.float32, torch.complex64) else {}
+    tolerances: dict[str, Any] = {"rtol": RTOL, "atol": ATOL} if want.dtype in (torch.float32, torch.complex64) else {}
     try:
         torch.testing.assert_close(got.detach().cpu(), want.detach(), equal_nan=True, check_stride=False, **tolerances)
     except AssertionError as error:
@@ -279,7 +279,7 @@ def _is_random(use: _Once, at: int, want: torch.Tensor) -> bool:
 
 
 def _is_one_distribution(use: _Once, at: int, device: torch.device) -> bool:
-    from scipy.stats import ks_2samp
+    from scipy import stats
 
     drawn: list[np.ndarray[Any, Any]] = []
     for place in (torch.device("cpu"), device):
@@ -293,4 +293,5 @@ def _is_one_distribution(use: _Once, at: int, device: torch.device) -> bool:
         drawn.append(np.concatenate(values))
     if not drawn[0].size:
         return True
-    return bool(ks_2samp(*drawn).pvalue > _LEAST_CHANCE)
+    test: Any = stats.ks_2samp(drawn[0], drawn[1])
+    return bool(test.pvalue > _LEAST_CHANCE)

@@ -315,13 +315,11 @@ def pinv(
         rtol = jnp.asarray(least, real) if atol is None else jnp.where(atol > 0, 0.0, least)
     if hermitian:
         values, vectors = eigh(x)
-        size = jnp.abs(values)
+        size, other = jnp.abs(values), _adjoint(vectors)
     else:
         vectors, values, other = svd(x)
         size = values
     bound = jnp.max(size, axis=-1, keepdims=True) * rtol[..., None]
     bound = bound if atol is None else jnp.maximum(bound, atol[..., None])
     inverted = jnp.where(size > bound, 1 / jnp.where(size > bound, values, 1), 0).astype(x.dtype)[..., None, :]
-    if hermitian:
-        return product(vectors * inverted, _adjoint(vectors))
     return product(_adjoint(other) * inverted, _adjoint(vectors))
