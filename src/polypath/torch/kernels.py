@@ -285,7 +285,7 @@ def _find_functional(op: OpOverload) -> OpOverload | None:
     wanted = [
         (arg.name, str(arg.type)) for arg in arguments if not (arg.is_out or (arg.kwarg_only and _is_written(arg)))
     ]
-    for candidate in (name[:-1], name + "_functional") if name.endswith("_") else (name,):
+    for candidate in ((name[:-1], name + "_functional") if name.endswith("_") else (name, name + "_functional")):
         packet = getattr(aten, candidate.replace("__functional", "_functional"), None)
         if packet is None:
             continue
@@ -330,7 +330,7 @@ def _written(op: OpOverload, functional: OpOverload, args: tuple[Any, ...], kwar
     if not op._schema.returns:
         return None
     if fresh:
-        return tuple(fresh)
+        return fresh[0] if len(op._schema.returns) == 1 else tuple(fresh)
     written = [given[arg.name] for arg in outs]
     return written[0] if len(op._schema.returns) == 1 else tuple(written)
 
