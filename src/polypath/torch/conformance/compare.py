@@ -183,12 +183,20 @@ def _out(op: Any, sample: Sample, device: torch.device) -> list[Any]:
     views = [view for _, view in pairs]
     with torch.no_grad():
         result = op(x, *args, **kwargs, out=views[0] if isinstance(likes, torch.Tensor) else tuple(views))
-    if device.type == "cpu":  # Where it may be wrong for such a view: what it ought to have written is known.
-        bases = [torch.stack([one, torch.ones_like(one)], -1) for one in _items(likes)]
-        return [_items(likes), bases]
+    if device.type == "cpu":
+        return _written(op, sample, likes)
     if any(one is not view for one, view in zip(_items(result), views, strict=True)):
         raise Disagreement("the result is not what was given as out=")
     return [views, [base for base, _ in pairs]]
+
+
+def _written(op: Any, sample: Sample, likes: Any) -> list[Any]:
+    """What ought to be in views and bases. The CPU itself writes to wrong places of some views, so it writes to none."""
+    x, args, kwargs = _given(sample, torch.device("cpu"))
+    outs = [torch.ones_like(one, memory_format=torch.contiguous_format) for one in _items(likes)]
+    with torch.no_grad():
+        op(x, *args, **kwargs, out=outs[0] if isinstance(likes, torch.Tensor) else tuple(outs))
+    return [outs, [torch.stack([one, torch.ones_like(one)], -1) for one in outs]]
 
 
 _USES: Final[dict[Variant, _Use]] = {

@@ -26,16 +26,17 @@ def decompositions() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
         if isinstance(operator, torch._ops.OpOverload) and operator not in LOWERINGS and operator not in _WRONG
     }
     table.update(_primitives())
-    table[_BATCH_NORM] = _batch_norm
+    for operator in _BATCH_NORMS:
+        table[operator] = functools.partial(_batch_norm, table[operator])
     return table
 
 
-_BATCH_NORM: Final[Any] = torch.ops.aten.native_batch_norm.default
+_BATCH_NORMS: Final = (torch.ops.aten.native_batch_norm.default, torch.ops.aten._native_batch_norm_legit.default)
 
 
-def _batch_norm(*args: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _batch_norm(decomposition: Callable[..., Any], *args: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As on the CPU, it saves nothing for the backward pass of what is not training."""
-    result, mean, rstd = torch._decomp.decomposition_table[_BATCH_NORM](*args)
+    result, mean, rstd = decomposition(*args)
     training = args[5]
     return (result, mean, rstd) if training else (result, result.new_empty(0), result.new_empty(0))
 
