@@ -27,18 +27,23 @@ def decompositions() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
     }
     table.update(_primitives())
     for operator in _BATCH_NORMS:
-        table[operator] = functools.partial(_batch_norm, table[operator])
+        table[operator] = functools.partial(_batch_norm, operator)
     return table
 
 
-_BATCH_NORMS: Final = (torch.ops.aten.native_batch_norm.default, torch.ops.aten._native_batch_norm_legit.default)
+_BATCH_NORMS: Final[tuple[Any, ...]] = (
+    torch.ops.aten.native_batch_norm.default,
+    torch.ops.aten._native_batch_norm_legit.default,
+    torch.ops.aten._native_batch_norm_legit_functional.default,
+)
 
 
-def _batch_norm(decomposition: Callable[..., Any], *args: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _batch_norm(operator: torch._ops.OpOverload, *args: Any) -> tuple[torch.Tensor, ...]:
     """As on the CPU, it saves nothing for the backward pass of what is not training."""
-    result, mean, rstd = decomposition(*args)
+    result, mean, rstd, *statistics = torch._decomp.decomposition_table[operator](*args)
     training = args[5]
-    return (result, mean, rstd) if training else (result, result.new_empty(0), result.new_empty(0))
+    saved = (mean, rstd) if training else (result.new_empty(0), result.new_empty(0))
+    return (result, *saved, *statistics)
 
 
 def _primitives() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
