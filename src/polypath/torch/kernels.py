@@ -285,7 +285,9 @@ def _find_functional(op: OpOverload) -> OpOverload | None:
     wanted = [
         (arg.name, str(arg.type)) for arg in arguments if not (arg.is_out or (arg.kwarg_only and _is_written(arg)))
     ]
-    for candidate in ((name[:-1], name + "_functional") if name.endswith("_") else (name, name + "_functional")):
+    # (With `out=` besides, what is written comes in another order.)
+    names = (name,) if any(arg.is_out for arg in arguments) else (name, name + "_functional")
+    for candidate in ((name[:-1], name + "_functional") if name.endswith("_") else names):
         packet = getattr(aten, candidate.replace("__functional", "_functional"), None)
         if packet is None:
             continue
