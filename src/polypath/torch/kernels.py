@@ -25,20 +25,7 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from polypath.torch import lowerings
-from polypath.torch.buffers import (
-    DEVICE,
-    NAME,
-    contiguous,
-    form_of,
-    join,
-    place_like,
-    read,
-    replace,
-    set_,
-    storage_size,
-    tensor_of,
-    write,
-)
+from polypath.torch.buffers import DEVICE, NAME, contiguous, place_like, read, replace, set_, tensor_of, view, write
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch, torch_dtype
 from polypath.torch.trace import Ref, TorchError, new_key, trace
 
@@ -594,6 +581,7 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 _SPECIAL: Final[dict[OpOverload, Callable[..., Any]]] = {
     aten.as_strided_.default: _restride,
+    aten._unsafe_view.default: view,  # It says that it is none, and `out=` variants write to it.
     aten.copy_.default: copy_,
     aten._copy_from.default: _copy_from,
     aten._copy_from_and_resize.default: _copy_from,
