@@ -540,7 +540,7 @@ def _restride(
     tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> torch.Tensor:
     offset = tensor.storage_offset() if storage_offset is None else storage_offset
-    return set_(tensor, tensor.untyped_storage(), offset, size, stride)
+    return set_(tensor, tensor.untyped_storage(), int(offset), size, stride)
 
 
 def _clone(tensor: torch.Tensor, *, memory_format: torch.memory_format | None = None) -> torch.Tensor:
