@@ -25,7 +25,21 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from polypath.torch import lowerings
-from polypath.torch.buffers import DEVICE, NAME, contiguous, place_like, read, replace, set_, tensor_of, view, write
+from polypath.torch.buffers import (
+    DEVICE,
+    NAME,
+    contiguous,
+    form_of,
+    join,
+    place_like,
+    read,
+    replace,
+    set_,
+    storage_size,
+    tensor_of,
+    view,
+    write,
+)
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch, torch_dtype
 from polypath.torch.trace import Ref, TorchError, new_key, trace
 
