@@ -288,7 +288,7 @@ def _find_functional(op: OpOverload) -> OpOverload | None:
     ]
     # (With `out=` besides, what is written comes in another order.)
     names = (name,) if any(arg.is_out for arg in arguments) else (name, name + "_functional")
-    for candidate in ((name[:-1], name + "_functional") if name.endswith("_") else names):
+    for candidate in (name[:-1], name + "_functional") if name.endswith("_") else names:
         packet = getattr(aten, candidate.replace("__functional", "_functional"), None)
         if packet is None:
             continue
