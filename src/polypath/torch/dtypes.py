@@ -55,6 +55,8 @@ def torch_dtype(dtype: Any) -> torch.dtype:
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """A copy of a tensor of torch's CPU."""
+    if tensor._is_zerotensor():  # It has no memory.
+        tensor = tensor.clone()
     tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
     wanted = jax_dtype(tensor.dtype)
     if wanted.type.__module__ == "numpy":

@@ -37,6 +37,7 @@ from polypath.torch.buffers import (
     set_,
     storage_size,
     tensor_of,
+    view,
     write,
 )
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch, torch_dtype
@@ -285,7 +286,9 @@ def _find_functional(op: OpOverload) -> OpOverload | None:
     wanted = [
         (arg.name, str(arg.type)) for arg in arguments if not (arg.is_out or (arg.kwarg_only and _is_written(arg)))
     ]
-    for candidate in (name[:-1], name + "_functional") if name.endswith("_") else (name,):
+    # (With `out=` besides, what is written comes in another order.)
+    names = (name,) if any(arg.is_out for arg in arguments) else (name, name + "_functional")
+    for candidate in (name[:-1], name + "_functional") if name.endswith("_") else names:
         packet = getattr(aten, candidate.replace("__functional", "_functional"), None)
         if packet is None:
             continue
@@ -330,7 +333,7 @@ def _written(op: OpOverload, functional: OpOverload, args: tuple[Any, ...], kwar
     if not op._schema.returns:
         return None
     if fresh:
-        return tuple(fresh)
+        return fresh[0] if len(op._schema.returns) == 1 else tuple(fresh)
     written = [given[arg.name] for arg in outs]
     return written[0] if len(op._schema.returns) == 1 else tuple(written)
 
@@ -551,7 +554,7 @@ def _restride(
     tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> torch.Tensor:
     offset = tensor.storage_offset() if storage_offset is None else storage_offset
-    return set_(tensor, tensor.untyped_storage(), offset, size, stride)
+    return set_(tensor, tensor.untyped_storage(), int(offset), size, stride)
 
 
 def _clone(tensor: torch.Tensor, *, memory_format: torch.memory_format | None = None) -> torch.Tensor:
@@ -592,6 +595,7 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 _SPECIAL: Final[dict[OpOverload, Callable[..., Any]]] = {
     aten.as_strided_.default: _restride,
+    aten._unsafe_view.default: view,  # It says that it is none, and `out=` variants write to it.
     aten.copy_.default: copy_,
     aten._copy_from.default: _copy_from,
     aten._copy_from_and_resize.default: _copy_from,

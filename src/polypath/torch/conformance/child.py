@@ -63,12 +63,12 @@ def _run(request: Request, teller: Teller) -> None:
 
 def _operators() -> dict[str, Any]:
     """Those of the database, by name."""
-    from torch.testing._internal import common_methods_invocations
+    import importlib
 
+    database: Any = importlib.import_module("torch.testing._internal.common_methods_invocations")
     # Some seed the generator at each use, so that what they draw would not be known as random.
-    common_methods_invocations.wrapper_set_seed = lambda op, *args, **kwargs: op(*args, **kwargs)
-    op_db: Any = common_methods_invocations.op_db
-    return {op.full_name: op for op in op_db}
+    database.wrapper_set_seed = lambda op, *args, **kwargs: op(*args, **kwargs)
+    return {op.full_name: op for op in database.op_db}
 
 
 def _counted(kernels: Any) -> list[str]:

@@ -17,8 +17,8 @@ from polypath.errors import ClusterError
 from polypath.torch.conformance.verdicts import Found, Variant, heard, of_test
 
 _CHILD: Final = "polypath.torch.conformance.child"
-_AT_ONCE: Final = 400
-"""Tests of one process: what it compiled is gone with it."""
+_AT_ONCE: Final = 160
+"""Tests of one process: the memory of what it compiled goes with it."""
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -6,10 +6,12 @@ result's shape depends on data; else it cannot run on the devices. Decides nothi
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 
 from polypath.torch.dtypes import jax_dtype as dtype
-from polypath.torch.lowerings import (  # noqa: F401 - each fills the table
+from polypath.torch.lowerings import (
     adopted,
     elementwise,
     foreach,
@@ -28,6 +30,23 @@ from polypath.torch.lowerings.dependent import DATA_DEPENDENT, is_data_dependent
 from polypath.torch.lowerings.table import LOWERINGS, RANDOM, STRIDED, Lowering
 
 __all__ = ["DATA_DEPENDENT", "decompositions", "dtype", "find", "is_data_dependent", "is_random", "takes_strides"]
+
+
+_TABLES: Final = (
+    adopted,
+    elementwise,
+    foreach,
+    images,
+    indexing,
+    linalg,
+    matmul,
+    nn,
+    random,
+    reductions,
+    shapes,
+    special,
+)
+"""Each of these modules fills the table."""
 
 
 def find(operator: torch._ops.OpOverload) -> Lowering | None:

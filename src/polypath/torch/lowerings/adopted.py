@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import jax
@@ -39,7 +39,7 @@ def _torchax() -> dict[Any, Callable[..., Any]]:
 
 
 @contextlib.contextmanager
-def _without_its_package() -> Iterator[None]:
+def _without_its_package() -> Generator[None]:
     """`import torchax.x` finds the module without running `torchax/__init__.py`; nothing of it stays behind."""
     spec = importlib.util.find_spec("torchax")
     if spec is None:
@@ -58,7 +58,7 @@ def _without_its_package() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _missing_overloads() -> Iterator[None]:
+def _missing_overloads() -> Generator[None]:
     """torchax 0.0.13 names an overload that torch 2.13 does not have."""
     packet: Any = torch.ops.aten.prod
     missing = not hasattr(packet, "dim_Dimname")

@@ -26,18 +26,24 @@ def decompositions() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
         if isinstance(operator, torch._ops.OpOverload) and operator not in LOWERINGS and operator not in _WRONG
     }
     table.update(_primitives())
-    table[_BATCH_NORM] = _batch_norm
+    for operator in _BATCH_NORMS:
+        table[operator] = functools.partial(_batch_norm, operator)
     return table
 
 
-_BATCH_NORM: Final[Any] = torch.ops.aten.native_batch_norm.default
+_BATCH_NORMS: Final[tuple[Any, ...]] = (
+    torch.ops.aten.native_batch_norm.default,
+    torch.ops.aten._native_batch_norm_legit.default,
+    torch.ops.aten._native_batch_norm_legit_functional.default,
+)
 
 
-def _batch_norm(*args: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _batch_norm(operator: torch._ops.OpOverload, *args: Any) -> tuple[torch.Tensor, ...]:
     """As on the CPU, it saves nothing for the backward pass of what is not training."""
-    result, mean, rstd = torch._decomp.decomposition_table[_BATCH_NORM](*args)
+    result, mean, rstd, *statistics = torch._decomp.decomposition_table[operator](*args)
     training = args[5]
-    return (result, mean, rstd) if training else (result, result.new_empty(0), result.new_empty(0))
+    saved = (mean, rstd) if training else (result.new_empty(0), result.new_empty(0))
+    return (result, *saved, *statistics)
 
 
 def _primitives() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
@@ -47,5 +53,5 @@ def _primitives() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
     for name in torch._prims.__all__:
         operator = getattr(getattr(prims, name, None), "default", None)
         if isinstance(operator, torch._ops.OpOverload) and hasattr(operator, "impl_aten"):
-            found[operator] = operator.impl_aten
+            found[operator] = getattr(operator, "impl_aten")  # noqa: B009 - torch sets it afterwards.
     return found

@@ -260,21 +260,26 @@ def ormqr(x: jax.Array, tau: jax.Array, other: jax.Array, left: bool = True, tra
 @lowers(aten._linalg_svd.default)
 def svd(x: jax.Array, full_matrices: bool = False, compute_uv: bool = True, *, driver: str | None = None) -> Arrays:
     rows, columns = x.shape[-2:]
-    few = min(rows, columns)
+    few, nothing = min(rows, columns), jnp.zeros((0,), x.dtype)
     if _nowhere(x):
-        u = jnp.broadcast_to(jnp.eye(rows, rows if full_matrices else few, dtype=x.dtype), (*x.shape[:-2], rows, rows if full_matrices else few))  # fmt: skip  # noqa: E501
-        v = jnp.broadcast_to(jnp.eye(columns if full_matrices else few, columns, dtype=x.dtype), (*x.shape[:-2], columns if full_matrices else few, columns))  # fmt: skip  # noqa: E501
-        return u, jnp.zeros((*x.shape[:-2], few), to_real(x.dtype)), v
+        singular = jnp.zeros((*x.shape[:-2], few), to_real(x.dtype))
+        if not compute_uv:
+            return nothing, singular, nothing
+        tall, wide = (rows, columns) if full_matrices else (few, few)
+        return _eyes(x, rows, tall), singular, _eyes(x, wide, columns)
     if not compute_uv:
-        nothing = jnp.zeros((0,), x.dtype)
         return nothing, jnp.linalg.svd(x, compute_uv=False), nothing
     return tuple(jnp.linalg.svd(x, full_matrices=full_matrices))
+
+
+def _eyes(x: jax.Array, rows: int, columns: int) -> jax.Array:
+    return jnp.broadcast_to(jnp.eye(rows, columns, dtype=x.dtype), (*x.shape[:-2], rows, columns))
 
 
 @lowers(aten._linalg_eigh.default)
 def eigh(x: jax.Array, uplo: str = "L", compute_v: bool = True) -> Arrays:
     if _nowhere(x):
-        return jnp.zeros(x.shape[:-1], to_real(x.dtype)), x
+        return jnp.zeros(x.shape[:-1], to_real(x.dtype)), x if compute_v else jnp.zeros((0,), x.dtype)
     if not compute_v:
         return jnp.linalg.eigvalsh(x, UPLO=uplo, symmetrize_input=False), jnp.zeros((0,), x.dtype)
     vectors, values = lax.linalg.eigh(x, lower=uplo.upper() == "L", symmetrize_input=False)
@@ -315,13 +320,11 @@ def pinv(
         rtol = jnp.asarray(least, real) if atol is None else jnp.where(atol > 0, 0.0, least)
     if hermitian:
         values, vectors = eigh(x)
-        size = jnp.abs(values)
+        size, other = jnp.abs(values), _adjoint(vectors)
     else:
         vectors, values, other = svd(x)
         size = values
     bound = jnp.max(size, axis=-1, keepdims=True) * rtol[..., None]
     bound = bound if atol is None else jnp.maximum(bound, atol[..., None])
     inverted = jnp.where(size > bound, 1 / jnp.where(size > bound, values, 1), 0).astype(x.dtype)[..., None, :]
-    if hermitian:
-        return product(vectors * inverted, _adjoint(vectors))
     return product(_adjoint(other) * inverted, _adjoint(vectors))

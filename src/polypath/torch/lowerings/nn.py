@@ -110,8 +110,9 @@ class _Window:
 def _windows(
     x: jax.Array, n: int, kernel: Ints, stride: Ints, padding: Ints | int, dilation: Ints | int, ceil: bool
 ) -> list[_Window]:
-    given = [_each(one, n) for one in (kernel, stride or kernel, padding, dilation)]
-    return [_Window(*sizes, ceil) for sizes in zip(x.shape[-n:], *given, strict=True)]
+    kernels, strides = _each(kernel, n), _each(stride or kernel, n)
+    given = zip(x.shape[-n:], kernels, strides, _each(padding, n), _each(dilation, n), strict=True)
+    return [_Window(size, k, step, pad, spread, ceil) for size, k, step, pad, spread in given]
 
 
 def _slide(x: jax.Array, windows: list[_Window], start: Any, function: Any) -> jax.Array:

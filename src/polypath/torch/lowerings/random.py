@@ -195,7 +195,8 @@ def standard_gamma(key: Key, x: jax.Array, *_: Any) -> jax.Array:
 
 @lowers(aten._standard_gamma_grad)
 def standard_gamma_grad(x: jax.Array, drawn: jax.Array) -> jax.Array:
-    return jax.lax.random_gamma_grad(x, drawn)
+    gradient: Any = jax.lax.random_gamma_grad
+    return gradient(x, drawn)
 
 
 @draws(aten._sample_dirichlet)

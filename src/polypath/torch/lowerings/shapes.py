@@ -290,7 +290,7 @@ def scalar_tensor(value: Scalar, *, dtype: torch.dtype | None = None) -> jax.Arr
     return cast(value, _given(dtype))
 
 
-@lowers(aten.zeros.default, aten.empty.memory_format)
+@lowers(aten.zeros.default, aten.empty.memory_format, aten._efficientzerotensor.default)
 def zeros(size: Shape, *, dtype: torch.dtype | None = None, memory_format: Any = None) -> jax.Array:
     return jnp.zeros(tuple(size), _given(dtype))
 
