@@ -12,6 +12,7 @@ from polypath.torch.dtypes import jax_dtype as dtype
 from polypath.torch.lowerings import (  # noqa: F401 - each fills the table
     adopted,
     elementwise,
+    experts,
     foreach,
     images,
     indexing,
@@ -32,7 +33,7 @@ __all__ = ["DATA_DEPENDENT", "decompositions", "dtype", "find", "is_data_depende
 
 def find(operator: torch._ops.OpOverload) -> Lowering | None:
     """The lowering of a functional overload."""
-    return LOWERINGS.get(operator)
+    return LOWERINGS.get(operator) or experts.find(operator)
 
 
 def is_random(operator: torch._ops.OpOverload) -> bool:
