@@ -237,6 +237,8 @@ def _metas(
     op: OpOverload, leaves: list[Any], spec: pytree.TreeSpec
 ) -> tuple[list[Meta | None], pytree.TreeSpec] | None:
     """What torch's own rules say of the results: shapes, dtypes, strides. None where it has no rule."""
+    if op in _RULES_OF_CUDA:
+        return None
     fake = [_meta_like(leaf) for leaf in leaves]
     args, kwargs = pytree.tree_unflatten(fake, spec)
     if any(arg.name == "device" for arg in op._schema.arguments):
@@ -621,6 +623,9 @@ _RESHAPING: Final = frozenset(
 
 _LIKE: Final = frozenset({aten.empty_like, aten.zeros_like, aten.ones_like, aten.full_like})
 """They make a tensor like another one, for a value that goes with its (an optimizer's): it is laid out alike."""
+
+_RULES_OF_CUDA: Final = frozenset({aten._grouped_mm.default})
+"""Those for which torch's rules are those of its kernels for CUDA, which refuse what its CPU takes."""
 
 _RUNTIME_SCALARS: Final = frozenset(
     getattr(packet, overload)

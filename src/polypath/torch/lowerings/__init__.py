@@ -14,6 +14,7 @@ from polypath.torch.dtypes import jax_dtype as dtype
 from polypath.torch.lowerings import (
     adopted,
     elementwise,
+    experts,
     foreach,
     images,
     indexing,
@@ -51,7 +52,7 @@ _TABLES: Final = (
 
 def find(operator: torch._ops.OpOverload) -> Lowering | None:
     """The lowering of a functional overload."""
-    return LOWERINGS.get(operator)
+    return LOWERINGS.get(operator) or experts.find(operator)
 
 
 def is_random(operator: torch._ops.OpOverload) -> bool:
