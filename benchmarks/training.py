@@ -15,7 +15,7 @@ from lineup import Contender
 METRICS: Final = {"steps": "steps/s", "warm": "3 steps, s", "loss": "loss"}
 CAPTION: Final = "\n".join(
     (
-        "A transformer of 4 layers, width 256, 1,024 words, on 8 × 128 tokens, float32, AdamW: the same weights and data.",
+        "A transformer of 4 layers, width 256, 1,024 words, on 8 × 128 tokens, float32, AdamW; weights and data alike.",
         "steps/s: every 8th loss is looked at. 3 steps: the first three, with all compilation. loss: the first.",
         "Polypath: one host with one device. torch.compile: inductor on this machine's cores, without a cluster.",
     )

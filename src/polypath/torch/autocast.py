@@ -7,7 +7,7 @@ The lists are torch's own, as it documents them for its other accelerators
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -34,7 +34,7 @@ _WIDEST: Final = """
 """.split()  # noqa: SIM905
 """All arguments in the widest dtype that one of them has."""
 
-_KEY: Final = torch._C.DispatchKey.AutocastPrivateUse1
+_KEY: Final = torch._C._dispatch_key_parse("AutocastPrivateUse1")
 _libraries: Final[list[torch.library.Library]] = []
 
 
@@ -49,7 +49,7 @@ def register() -> None:
     _libraries.extend((library, others))
 
 
-def _overloads(names: list[str]) -> Iterator[OpOverload]:
+def _overloads(names: Sequence[str]) -> Iterator[OpOverload]:
     for name in names:
         packet = getattr(torch.ops.aten, name)
         for overload in packet.overloads():

@@ -69,7 +69,7 @@ class Buffer:
 
 
 def form_of(tensor: torch.Tensor) -> Form:
-    return Form(tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), tensor.dtype)
+    return Form(tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.dtype)
 
 
 def buffer_of(tensor: torch.Tensor) -> Buffer:
@@ -116,8 +116,8 @@ def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
 
 
 def _storage_of(buffer: Buffer, size: int) -> torch.UntypedStorage:
-    storage = torch._C._construct_storage_from_data_pointer(0, DEVICE, size)
-    storage._polypath = buffer  # pyright: ignore
+    storage: Any = torch._C._construct_storage_from_data_pointer(0, DEVICE, size)
+    storage._polypath = buffer
     return storage
 
 

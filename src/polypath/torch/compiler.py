@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import jax
 import torch
@@ -187,7 +187,7 @@ class _Graph:
         for node in self._there:
             args, kwargs = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
             if node.target is aten.sym_size.int:
-                env[node] = args[0].shape[args[1]]
+                env[node] = cast("Any", args[0]).shape[args[1]]
             elif not isinstance(node.target, OpOverload):
                 env[node] = node.target(*args, **kwargs)  # pyright: ignore  # Of sizes, or an item of a tuple.
             else:

@@ -138,7 +138,7 @@ def _set_whole(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Ten
 
 
 def _set_tensor(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    return buffers.set_(tensor, source.untyped_storage(), source.storage_offset(), source.shape, source.stride())
+    return buffers.set_(tensor, source.untyped_storage(), int(source.storage_offset()), source.shape, source.stride())
 
 
 # --- Storages: torch.save, torch.load, copy.deepcopy ------------------------------------------

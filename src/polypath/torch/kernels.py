@@ -70,7 +70,7 @@ class Plan(NamedTuple):
     random: bool
 
 
-_plans: Final[dict[Hashable, Plan | None]] = {}
+_plans: Final[dict[Hashable, Plan]] = {}
 _told: Final[set[str]] = set()
 
 
@@ -155,7 +155,7 @@ def _lowered(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     results = iter(outs)
     flat = [None if meta is None else tensor_of(next(results), meta.dtype, meta.strides) for meta in plan.metas]
     if op.overloadpacket in _LIKE:
-        place_like(flat[0], args[0])
+        place_like(pytree.tree_leaves(flat)[0], args[0])
     return pytree.tree_unflatten(flat, plan.spec)
 
 

@@ -45,7 +45,7 @@ def register() -> None:
                 other._parameters[its_name] = owner._parameters[name]
         return module
 
-    nn.Module._apply = _apply
+    setattr(nn.Module, "_apply", _apply)  # noqa: B010
 
 
 class _Apart:

@@ -89,12 +89,12 @@ class _Program:
         self._outputs = outputs
         random = any(step[3] for step in steps)
         self.random = random
-        placed = {"out_shardings": list(shardings)} if any(one is not None for one in shardings) else {}
+        placed: dict[str, Any] = {"out_shardings": list(shardings)} if any(one is not None for one in shardings) else {}
         self.call = jax.jit(self._run, donate_argnums=tuple(index + 1 for index in donated), **placed)
 
     def _run(self, seed: Array, *arrays: Array) -> list[Array]:
         values: dict[int, Array] = {-1 - index: array for index, array in enumerate(arrays)}
-        key = None
+        key: Array = None
         if self.random:
             key = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
         count = drawn = 0
@@ -173,6 +173,7 @@ class Trace:
                 self.flush()
             finally:
                 ref.holders -= 1
+        assert ref.array is not None
         return ref.array
 
     def flush(self) -> None:
@@ -279,7 +280,7 @@ def _join_devices(arguments: list[Ref]) -> None:
             ref.array = array
 
 
-def _id(device: jax.Device) -> int:
+def _id(device: Any) -> int:
     return device.id
 
 
