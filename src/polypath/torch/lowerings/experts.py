@@ -1,7 +1,7 @@
 """Products of matrices by groups of rows or columns: what the experts of a mixture are made of.
 
-`offsets` says where each group ends. transformers has an operator of its own for where torch's cannot be compiled: a loop
-over the groups, with their ends read from the device, which no program can do; here it is the same product.
+`offsets` says where each group ends. transformers has an operator of its own for where torch's cannot be compiled: a
+loop over the groups, with their ends read from the device, which no program can do; here it is the same product.
 """
 
 from __future__ import annotations
