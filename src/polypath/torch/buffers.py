@@ -52,11 +52,15 @@ class Buffer:
 
     def set(self, ref: Ref) -> None:
         """Hold another value of the same form."""
+        if self.sharding is not None:
+            if ref.array is None:
+                ref.sharding = self.sharding
+            elif ref.array.sharding != self.sharding:  # From the host, say: others may hold it as it is.
+                with jax.enable_x64(True):
+                    ref = Ref(ref.shape, ref.dtype, jax.device_put(ref.array, self.sharding))
         ref.holders += 1
         self.ref.holders -= 1
         self.ref = ref
-        if self.sharding is not None and ref.array is None:
-            ref.sharding = self.sharding
 
     def place(self, sharding: jax.sharding.Sharding) -> None:
         """Have this and all later values laid out so."""
