@@ -14,6 +14,7 @@ from polypath.torch.device import register as _register
 from polypath.torch.kernels import HostWarning as HostWarning
 from polypath.torch.sharding import fsdp as fsdp
 from polypath.torch.sharding import shard as shard
+from polypath.torch.trace import EagerWarning as EagerWarning
 from polypath.torch.trace import TorchError as TorchError
 
 _register()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -127,6 +128,7 @@ def _viewed(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
 
 
 def _lowered(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    began = time.perf_counter()
     leaves, spec = pytree.tree_flatten((args, kwargs))
     refs: list[Ref] = []
     key: list[Hashable] = [op, spec]
@@ -147,7 +149,8 @@ def _lowered(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         else:
             key.append((type(leaf), leaf))
     frozen = tuple(key)
-    if frozen in _plans:
+    known = frozen in _plans
+    if known:
         plan = _plans[frozen]
     else:
         plan = _plans[frozen] = _plan(op, leaves, spec, places, refs)
@@ -156,7 +159,10 @@ def _lowered(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     flat = [None if meta is None else tensor_of(next(results), meta.dtype, meta.strides) for meta in plan.metas]
     if op.overloadpacket in _LIKE:
         place_like(pytree.tree_leaves(flat)[0], args[0])
-    return pytree.tree_unflatten(flat, plan.spec)
+    result = pytree.tree_unflatten(flat, plan.spec)
+    if known:
+        trace.spend(time.perf_counter() - began)
+    return result
 
 
 def _plan(op: OpOverload, leaves: list[Any], spec: pytree.TreeSpec, places: list[int], refs: list[Ref]) -> Plan:

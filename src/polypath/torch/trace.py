@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
@@ -28,6 +29,9 @@ from polypath.errors import PolypathError
 MOST_NODES: Final = 4096
 """Nodes that may wait: a loop that reads nothing must not pile up its values for ever."""
 
+MANY_ALONE: Final = 200
+"""Operators one by one in a program that are worth a word."""
+
 Array = Any
 """A `jax.Array`, a tracer of one, or a Python number that stands for a scalar of no dtype of its own."""
 Run = Callable[..., Sequence[Array]]
@@ -40,6 +44,10 @@ new_key: Final = itertools.count().__next__
 
 class TorchError(PolypathError):
     """What a PyTorch program asks cannot be done on the cluster."""
+
+
+class EagerWarning(UserWarning):
+    """Much ran operator by operator."""
 
 
 class Ref:
@@ -121,6 +129,10 @@ class Trace:
         self._drawn = 0
         self.operators = 0
         """Operators that came one by one, outside of `torch.compile`."""
+        self._alone = 0
+        self._spent = 0.0
+        """Operators that wait and came one by one, and the seconds of Python that they took."""
+        self._told = False
         self.runs = 0
         """Programs that were started."""
 
@@ -164,6 +176,22 @@ class Trace:
         node.outputs = [Ref(shape, dtype, node=node) for shape, dtype in outputs]
         self._nodes.append(node)
         return node.outputs
+
+    def spend(self, seconds: float) -> None:
+        """An operator came by itself, which took so long."""
+        self._alone += 1
+        self._spent += seconds
+
+    def _tell(self) -> None:
+        """Say once what running operator by operator costs, when a program of many of them runs again."""
+        if self._alone >= MANY_ALONE and not self._told:
+            self._told = True
+            warnings.warn(
+                f"{self._alone} operators ran one by one, which took {self._spent * 1e3:.0f} ms of Python before their "
+                'program could start; torch.compile(..., backend="polypath") saves most of that at each call.',
+                EagerWarning,
+                stacklevel=4,
+            )
 
     def value(self, ref: Ref) -> jax.Array:
         """The array of a ref, which has come into being once it is looked at."""
@@ -215,8 +243,11 @@ class Trace:
         donated = _donated(arguments, results)
         key = (tuple(structure), tuple(given), donated, shardings)
         program = self._programs.get(key)
-        if program is None:
+        if program is not None:
+            self._tell()
+        else:
             program = self._programs[key] = _Program(steps, given, donated, shardings)
+        self._alone, self._spent = 0, 0.0
         self.runs += 1
         seed = _NO_SEED
         if program.random:

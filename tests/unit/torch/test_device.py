@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,11 +20,16 @@ from jax.sharding import Mesh  # noqa: E402
 
 import polypath.torch as pt  # noqa: E402
 from polypath.torch.buffers import buffer_of  # noqa: E402
-from polypath.torch.trace import MOST_NODES, trace  # noqa: E402
+from polypath.torch.trace import MANY_ALONE, MOST_NODES, trace  # noqa: E402
 
 DEVICE = pt.device()
 # What torch says of itself while it compiles.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method", "ignore::UserWarning:torch")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit.script_method", "ignore::UserWarning:torch"),
+    pytest.mark.filterwarnings("ignore::polypath.torch.EagerWarning"),
+]
+    "ignore:.torch.jit.script_method", "ignore::UserWarning:torch", "ignore::polypath.torch.EagerWarning"
+)
 
 
 def both(program: Callable[[Any], Any], *shape: int) -> None:
@@ -252,6 +258,25 @@ def train(model: Any, x: Any, y: Any, compiled: bool, steps: int = 5) -> list[fl
         losses.append(step().item())
         scheduler.step()
     return losses
+
+
+def test_what_operators_one_by_one_cost_is_told_once() -> None:
+    x = torch.ones(2, device=DEVICE)
+    trace.flush()
+    trace.__dict__["_told"] = False
+
+    def run() -> None:
+        y = x
+        for _ in range(MANY_ALONE + 1):
+            y = y + x
+        assert y[0].item() == MANY_ALONE + 2
+
+    run()  # A program that runs once may be anything.
+    with pytest.warns(pt.EagerWarning, match=r"\d+ operators ran one by one, .* ms of Python"):
+        run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run()
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
