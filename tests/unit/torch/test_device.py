@@ -28,8 +28,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit.script_method", "ignore::UserWarning:torch"),
     pytest.mark.filterwarnings("ignore::polypath.torch.EagerWarning"),
 ]
-    "ignore:.torch.jit.script_method", "ignore::UserWarning:torch", "ignore::polypath.torch.EagerWarning"
-)
 
 
 def both(program: Callable[[Any], Any], *shape: int) -> None:
