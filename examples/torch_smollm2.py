@@ -15,7 +15,7 @@ import argparse
 import pydoc_data.topics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,8 @@ import gguf
 import tokenizers
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import polypath.torch
 
 PROMPTS = ("What is the capital of France?", "What does a Python generator function return?")
 SPECIAL = 3
@@ -78,6 +80,7 @@ def make_tokenizer(file: gguf.GGUFReader) -> PreTrainedTokenizerFast:
         bos_token=tokens[field("ggml.bos_token_id")],
         eos_token=tokens[field("ggml.eos_token_id")],
         pad_token=tokens[field("ggml.padding_token_id")],
+        padding_side="left",
         chat_template=field("chat_template"),
     )
 
@@ -125,13 +128,11 @@ def unpair(weight: torch.Tensor, heads: int) -> torch.Tensor:
 # --- What is done with it ---------------------------------------------------------------------
 
 
-def answer(model: LlamaForCausalLM, prompt: torch.Tensor, tokens: int) -> list[int]:
-    """The tokens after the prompt, each the likeliest."""
+def answer(model: LlamaForCausalLM, prompts: Mapping[str, torch.Tensor], tokens: int) -> list[list[int]]:
+    """The tokens after each of the prompts, each the likeliest."""
     with torch.no_grad():
-        out = model.generate(
-            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=tokens, do_sample=False, use_cache=True
-        )
-    return out[0, prompt.shape[1] :].tolist()
+        out = model.generate(**prompts, max_new_tokens=tokens, do_sample=False)
+    return out[:, prompts["input_ids"].shape[1] :].tolist()
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, steps: int, batch: int, length: int) -> Iterator[torch.Tensor]:
@@ -168,12 +169,14 @@ class Run:
 
     def talk(self, tokens: int) -> None:
         """Answer the prompts."""
-        for text in PROMPTS:
-            chat = [{"role": "user", "content": text}]
-            prompt = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
-            with timed(self.name, "answered"):
-                self.answers.append(answer(self.model, prompt["input_ids"].to(self.device), tokens))
-            print(f"    {text}\n    {self.tokenizer.decode(self.answers[-1], skip_special_tokens=True)!r}")
+        chats = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+        prompts = self.tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, return_dict=True, return_tensors="pt", padding=True
+        )
+        with timed(self.name, "answered"):
+            self.answers = answer(self.model, prompts.to(self.device), tokens)
+        for prompt, found in zip(PROMPTS, self.answers, strict=True):
+            print(f"    {prompt}\n    {self.tokenizer.decode(found, skip_special_tokens=True)!r}", flush=True)
 
     def train(self, step: Callable[[torch.Tensor], torch.Tensor], data: Iterator[torch.Tensor]) -> None:
         """Fine-tune."""
@@ -200,17 +203,15 @@ def on_cpu(args: argparse.Namespace, file: gguf.GGUFReader) -> Run:
 
 
 def on_cluster(args: argparse.Namespace, file: gguf.GGUFReader) -> Run:
-    """The same, the weights split over all devices and the batch too, and each step one program."""
+    """The same: answers on one device; then weights and batches are split over all, and each step is one program."""
     import jax
-
-    import polypath
 
     with polypath.start(hosts=args.hosts, devices_per_host=args.devices_per_host):
         mesh = jax.make_mesh((len(jax.devices()),), ("data",))
         model = make_model(file).to(polypath.torch.device())
-        polypath.torch.fsdp(model, mesh)
         run = Run("cluster", model, make_tokenizer(file))
         run.talk(args.tokens)
+        polypath.torch.fsdp(model, mesh)
         step = torch.compile(make_step(model, args.rate), backend="polypath")
         data = batches(run.tokenizer, args.steps, args.batch, args.length)
         run.train(step, (polypath.torch.shard(tokens.to(run.device), mesh, ("data", None)) for tokens in data))
