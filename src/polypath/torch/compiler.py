@@ -111,7 +111,7 @@ class _Graph:
             self._outputs = list(node.args[0])  # pyright: ignore
         elif node.target is aten.copy_.default and node.args[0] in self._inputs:
             self._written[node.args[0]] = node.args[1]  # pyright: ignore
-        elif _is_here(node):
+        elif _is_check(node) or _is_here(node):
             self._here.append(node)
         else:
             self._there.append(node)
@@ -123,6 +123,9 @@ class _Graph:
         arguments.clear()
         env.update(self._constants)
         for node in self._here:
+            if _is_check(node):
+                env[node] = (env[node.args[0]], None)  # pyright: ignore
+                continue
             args, kwargs = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
             env[node] = node.target(*args, **kwargs)  # pyright: ignore
         refs: list[Ref] = []
@@ -228,6 +231,11 @@ def _checked(node: Node, op: OpOverload, fake: Any, result: Any) -> Any:
 
 def _hint(size: Any) -> int | None:
     return size if isinstance(size, int) else None
+
+
+def _is_check(node: Node) -> bool:
+    """Whether a node looks if a matrix was singular. No program can stop for that: its results are infinite or NaN."""
+    return node.target is torch.ops.higher_order.with_effects and node.args[1] is aten._linalg_check_errors.default
 
 
 def _is_here(node: Node) -> bool:

@@ -35,6 +35,8 @@ def register() -> None:
     autocast.register()
     modules.register()
     torch._dynamo.register_backend(compiler.compile_graph, name=NAME)
+    # Its operators are for kernels that CPUs and CUDA have: what they are made of elsewhere is what XLA is good at.
+    torch.backends.mha.set_fastpath_enabled(False)
     _start_autograd()
 
 
@@ -117,6 +119,8 @@ def _register_kernels() -> None:
         library.impl(op, functools.partial(call, op), "PrivateUse1")
     others = torch.library.Library("_", "IMPL")
     others.fallback(call, "PrivateUse1")
+    for kind in ("Sparse", "SparseCsr"):
+        others.fallback(kernels.refuse_sparse, f"{kind}PrivateUse1")
     _libraries.extend((library, others))
 
 

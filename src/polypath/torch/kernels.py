@@ -429,7 +429,21 @@ def _fetched(leaf: Any) -> Any:
     return leaf
 
 
+def refuse_sparse(op: OpOverload, *args: Any, **kwargs: Any) -> Any:
+    """Say that the device has no sparse tensors.
+
+    Raises:
+        TorchError: always.
+    """
+    raise TorchError(
+        f"{op} is of a sparse tensor, and the cluster's device has none; use dense ones (.to_dense()), or do that on "
+        "the CPU."
+    )
+
+
 def _placed(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor) and leaf.layout is not torch.strided:
+        raise TorchError("The cluster's device has no sparse tensors; make this one on the CPU.")
     if isinstance(leaf, torch.Tensor) and leaf.device.type == "cpu":
         return tensor_of(upload(leaf), leaf.dtype)
     return leaf

@@ -430,6 +430,25 @@ def test_shapes_may_change_from_call_to_call() -> None:
         torch.testing.assert_close(f(x.to(DEVICE)).cpu(), want)
 
 
+def test_matrices_are_solved_in_a_compiled_function() -> None:
+    def f(a: Any, b: Any) -> Any:
+        return torch.linalg.solve(a, b) + torch.linalg.inv(a).sum()
+
+    a, b = torch.eye(3) * 2 + 0.1, torch.ones(3, 1)
+    torch.testing.assert_close(compiled(f)(a.to(DEVICE), b.to(DEVICE)).cpu(), f(a, b))
+    with pytest.raises(torch.linalg.LinAlgError, match="singular"):
+        torch.linalg.inv(torch.zeros(2, 2, device=DEVICE))
+
+
+@pytest.mark.filterwarnings("ignore::polypath.torch.HostWarning", "ignore:Sparse")
+def test_sparse_tensors_are_refused() -> None:
+    dense, places = torch.eye(3, device=DEVICE), torch.zeros(2, 1, dtype=torch.int64, device=DEVICE)
+    with pytest.raises(pt.TorchError, match="no sparse tensors"):
+        dense.to_sparse()
+    with pytest.raises(pt.TorchError, match=r"use dense ones \(\.to_dense\(\)\)"):
+        torch.sparse_coo_tensor(places, torch.ones(1, device=DEVICE), (2, 2))
+
+
 # --- Plans ------------------------------------------------------------------------------------
 
 
