@@ -139,7 +139,7 @@ class _Graph:
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._plan(static, refs)
-        outs = trace.add(plan.run, plan.key, refs, plan.avals, random=self._random)
+        outs = trace.add(plan.run, plan.key, refs, plan.avals, random=self._random, graph=True)
         made = dict(zip(self._given, outs, strict=True))
         ends = self._start and not self._written
         for target, source in self._written.items():

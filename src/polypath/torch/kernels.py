@@ -154,7 +154,7 @@ def _lowered(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         plan = _plans[frozen]
     else:
         plan = _plans[frozen] = _plan(op, leaves, spec, places, refs)
-    outs = trace.add(plan.run, plan.key, refs, plan.outputs, random=plan.random)
+    outs = trace.add(plan.run, plan.key, refs, plan.outputs, random=plan.random, ends=op in _PRODUCTS)
     results = iter(outs)
     flat = [None if meta is None else tensor_of(next(results), meta.dtype, meta.strides) for meta in plan.metas]
     if op.overloadpacket in _LIKE:
@@ -640,6 +640,11 @@ _RESHAPING: Final = frozenset(
     if "Dimname" not in str(getattr(packet, overload)._schema)
 )
 """They change how a tensor looks at its storage, and no value; they come to `as_strided_`."""
+
+_PRODUCTS: Final = frozenset(
+    {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.convolution.default}
+)
+"""What takes longest in most models, and comes at the same places of each layer."""
 
 _LIKE: Final = frozenset({aten.empty_like, aten.zeros_like, aten.ones_like, aten.full_like})
 """They make a tensor like another one, for a value that goes with its (an optimizer's): it is laid out alike."""

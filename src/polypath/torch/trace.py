@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
@@ -28,6 +28,12 @@ from polypath.errors import PolypathError
 
 MOST_NODES: Final = 4096
 """Nodes that may wait: a loop that reads nothing must not pile up its values for ever."""
+
+MOST_IN_PIECE: Final = 64
+"""Nodes of a piece of a program."""
+
+TIMES_IN_PIECES: Final = 8
+"""How often the same is started in pieces before it is made one program."""
 
 MANY_ALONE: Final = 200
 """Operators one by one in a program that are worth a word."""
@@ -53,7 +59,7 @@ class EagerWarning(UserWarning):
 class Ref:
     """One value: an array, or one that a node will give."""
 
-    __slots__ = ("__weakref__", "array", "dtype", "exported", "holders", "node", "shape", "sharding")
+    __slots__ = ("__weakref__", "array", "dtype", "exported", "failure", "holders", "node", "shape", "sharding")
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, array: Array = None, node: Node | None = None) -> None:
         self.shape = shape
@@ -67,20 +73,26 @@ class Ref:
         """Whether somebody else has the array, who must not find it donated."""
         self.sharding: Sharding | None = None
         """How it is to be laid out, where that was said."""
+        self.failure: Exception | None = None
+        """Why there is no array, where its program failed."""
 
 
 class Node:
     """One operator, or one graph of them."""
 
-    __slots__ = ("inputs", "key", "outputs", "random", "run")
+    __slots__ = ("ends", "graph", "inputs", "key", "outputs", "random", "run")
 
-    def __init__(self, run: Run, key: Hashable, inputs: Sequence[Ref], random: bool) -> None:
+    def __init__(self, run: Run, key: Hashable, inputs: Sequence[Ref], random: bool, graph: bool, ends: bool) -> None:
         self.run = run
         self.key = key
         """What `run` does: nodes of one key do the same with arguments of the same shapes."""
         self.inputs = inputs
         self.outputs: list[Ref] = []
         self.random = random
+        self.graph = graph
+        """Whether it is a whole graph, of a compiled function."""
+        self.ends = ends
+        """Whether a piece of a program may well end here."""
 
 
 class _Program:
@@ -89,7 +101,7 @@ class _Program:
     def __init__(
         self,
         steps: list[tuple[Run, tuple[int, ...], int, bool]],
-        outputs: list[int],
+        outputs: tuple[int, ...],
         donated: tuple[int, ...],
         shardings: tuple[Sharding | None, ...],
     ) -> None:
@@ -125,6 +137,8 @@ class Trace:
     def __init__(self) -> None:
         self._nodes: list[Node] = []
         self._programs: dict[Hashable, _Program] = {}
+        self._seen: Counter[int] = Counter()
+        """How often nodes came that were joined in one way and may be started in pieces."""
         self.seed = 0
         self._drawn = 0
         self.operators = 0
@@ -164,6 +178,8 @@ class Trace:
         outputs: Sequence[tuple[tuple[int, ...], Any]],
         *,
         random: bool = False,
+        graph: bool = False,
+        ends: bool = False,
     ) -> list[Ref]:
         """Have `run` done; its results by shape and dtype."""
         if len(self._nodes) >= MOST_NODES:
@@ -172,7 +188,7 @@ class Trace:
             self.flush()
             for ref in inputs:
                 ref.holders -= 1
-        node = Node(run, key, inputs, random)
+        node = Node(run, key, inputs, random, graph, ends)
         node.outputs = [Ref(shape, dtype, node=node) for shape, dtype in outputs]
         self._nodes.append(node)
         return node.outputs
@@ -201,65 +217,130 @@ class Trace:
                 self.flush()
             finally:
                 ref.holders -= 1
-        assert ref.array is not None
+        if ref.array is None:
+            raise TorchError(_FAILED) from ref.failure
         return ref.array
 
     def flush(self) -> None:
-        """Start all that waits, as one program."""
+        """Start all that waits, as one program.
+
+        Many operators that came one by one are started in pieces at first: the layers of a model are mostly the same
+        pieces, each of which is compiled once, and what is joined anew each time (by a sequence that grows with each
+        token) needs little more. What comes again and again is one program then.
+        """
         nodes, self._nodes = _needed(self._nodes), []
         if not nodes:
             return
-        numbers: dict[int, int] = {}
-        arguments: list[Ref] = []
-        steps: list[tuple[Run, tuple[int, ...], int, bool]] = []
-        structure: list[Hashable] = []
-        results: list[Ref] = []
-        given: list[int] = []
-        count = 0
-        scalars: dict[Any, int] = {}
+        joined = _Joined(nodes)
+        if len(nodes) > MOST_IN_PIECE and not any(node.graph for node in nodes):
+            form = hash((joined.structure, joined.given))
+            self._seen[form] += 1
+            if self._seen[form] <= TIMES_IN_PIECES:
+                self._start_in_pieces(nodes)
+                return
+        self._start(nodes, joined)
+
+    def _start_in_pieces(self, nodes: list[Node]) -> None:
         for node in nodes:
-            inputs: list[int] = []
             for ref in node.inputs:
-                number = numbers.get(id(ref))
-                if number is None:
-                    if ref.dtype is None:
-                        number = scalars.setdefault((type(ref.array), ref.array), -1 - len(arguments))
-                    else:
-                        number = -1 - len(arguments)
-                    numbers[id(ref)] = number
-                    if number == -1 - len(arguments):
-                        arguments.append(ref)
-                inputs.append(number)
-            for ref in node.outputs:
-                numbers[id(ref)] = count
-                if ref.holders:
-                    results.append(ref)
-                    given.append(count)
-                count += 1
-            steps.append((node.run, tuple(inputs), len(node.outputs), node.random))
-            structure.append((node.key, tuple(inputs)))
+                ref.holders += 1  # Until the piece with this node has started, its arguments are asked for.
+        pieces = deque(_pieces(nodes))
+        try:
+            while pieces:
+                piece = pieces.popleft()
+                for ref in itertools.chain.from_iterable(node.inputs for node in piece):
+                    ref.holders -= 1
+                self._start(piece, _Joined(piece))
+        finally:
+            for ref in itertools.chain.from_iterable(node.inputs for piece in pieces for node in piece):
+                ref.holders -= 1
+
+    def _start(self, nodes: list[Node], joined: _Joined) -> None:
+        arguments, results = joined.arguments, joined.results
+        for ref in arguments:
+            if ref.array is None:
+                raise TorchError(_FAILED) from ref.failure
         _join_devices(arguments)
         shardings = tuple(ref.sharding for ref in results)
         donated = _donated(arguments, results)
-        key = (tuple(structure), tuple(given), donated, shardings)
+        key = (joined.structure, joined.given, donated, shardings)
         program = self._programs.get(key)
         if program is not None:
             self._tell()
         else:
-            program = self._programs[key] = _Program(steps, given, donated, shardings)
+            program = self._programs[key] = _Program(joined.steps, joined.given, donated, shardings)
         self._alone, self._spent = 0, 0.0
         self.runs += 1
         seed = _NO_SEED
         if program.random:
             seed = np.array([self.seed, self._drawn], np.int64)
             self._drawn += 1
-        with jax.enable_x64(True):
-            arrays = program.call(seed, *(ref.array for ref in arguments))
+        try:
+            with jax.enable_x64(True):
+                arrays = program.call(seed, *(ref.array for ref in arguments))
+        except Exception as error:
+            for ref in results:
+                ref.failure = error
+            raise
         for ref, array in zip(results, arrays, strict=True):
             ref.array = array
         for node in nodes:
             for ref in node.outputs:
                 ref.node = None
+
+
+class _Joined:
+    """How nodes are joined: what they need from before, what they give, and what makes them like others."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self.arguments: list[Ref] = []
+        self.results: list[Ref] = []
+        self.steps: list[tuple[Run, tuple[int, ...], int, bool]] = []
+        self._numbers: dict[int, int] = {}
+        self._scalars: dict[Any, int] = {}
+        structure: list[Hashable] = []
+        given: list[int] = []
+        count = 0
+        for node in nodes:
+            inputs = tuple([self._number(ref) for ref in node.inputs])
+            for ref in node.outputs:
+                self._numbers[id(ref)] = count
+                if ref.holders:
+                    self.results.append(ref)
+                    given.append(count)
+                count += 1
+            self.steps.append((node.run, inputs, len(node.outputs), node.random))
+            structure.append((node.key, inputs))
+        self.structure: Hashable = tuple(structure)
+        self.given = tuple(given)
+
+    def _number(self, ref: Ref) -> int:
+        """Of a node's result from 0 up, of an argument from -1 down; equal numbers are one argument."""
+        number = self._numbers.get(id(ref))
+        if number is not None:
+            return number
+        number = next_number = -1 - len(self.arguments)
+        if ref.dtype is None:
+            number = self._scalars.setdefault((type(ref.array), ref.array), number)
+        self._numbers[id(ref)] = number
+        if number == next_number:
+            self.arguments.append(ref)
+        return number
+
+
+_FAILED: Final = (
+    "The program that was to compute this value has failed; its error was raised then, and is the cause of this."
+)
+
+
+def _pieces(nodes: list[Node]) -> list[list[Node]]:
+    """Cut after each product of matrices, so that the same layers make the same pieces."""
+    pieces: list[list[Node]] = [[]]
+    for node in nodes:
+        pieces[-1].append(node)
+        if node.ends or len(pieces[-1]) >= MOST_IN_PIECE:
+            pieces.append([])
+    return [piece for piece in pieces if piece]
 
 
 _NO_SEED: Final = np.zeros(2, np.int64)
