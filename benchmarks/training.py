@@ -27,8 +27,8 @@ def contenders(quick: bool) -> list[Contender]:
     script, seconds = "training.py", f"--seconds={3 if quick else 10}"
     torch, jax = ["--framework=torch", seconds], ["--framework=jax", seconds]
     return [
-        Contender("PyTorch on Polypath", GROUP, lambda: lineup.polypath(script, [*torch, "--device=polypath"], 1, 1)),
-        Contender("JAX on Polypath", GROUP, lambda: lineup.polypath(script, jax, 1, 1)),
+        Contender("Polypath, PyTorch", GROUP, lambda: lineup.polypath(script, [*torch, "--device=polypath"], 1, 1)),
+        Contender("JAX on a cluster of Polypath", GROUP, lambda: lineup.polypath(script, jax, 1, 1)),
         Contender("JAX in process", GROUP, lambda: lineup.jax(script, jax, 1)),
         Contender("torch.compile", GROUP, lambda: lineup.plain(script, [*torch, "--device=cpu"])),
         Contender("PyTorch eager", GROUP, lambda: lineup.plain(script, [*torch, "--device=eager"])),
