@@ -30,7 +30,7 @@ from polypath.torch import lowerings
 from polypath.torch.buffers import NAME, buffer_of, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype
 from polypath.torch.kernels import computed, number_or_upload
-from polypath.torch.trace import Ref, TorchError, new_key, trace
+from polypath.torch.trace import Ref, TorchError, exact, new_key, trace
 
 aten: Final = torch.ops.aten
 
@@ -135,7 +135,7 @@ class _Graph:
             static.append(None if isinstance(value, torch.Tensor) else value)
             if isinstance(value, torch.Tensor):
                 refs.append(read(value) if value.device.type == NAME else number_or_upload(value))
-        key = (*static, *((ref.shape, ref.dtype or type(ref.array)) for ref in refs))
+        key = (*map(exact, static), *((ref.shape, ref.dtype or type(ref.array)) for ref in refs))
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._plan(static, refs)

@@ -27,7 +27,6 @@ from torch.utils import _pytree as pytree
 
 from polypath.torch import lowerings
 from polypath.torch.buffers import (
-    DEVICE,
     NAME,
     contiguous,
     form_of,
@@ -42,7 +41,7 @@ from polypath.torch.buffers import (
     write,
 )
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch, torch_dtype
-from polypath.torch.trace import Ref, TorchError, new_key, trace
+from polypath.torch.trace import Ref, TorchError, exact, new_key, trace
 
 aten: Final = torch.ops.aten
 _EXPLICIT: Final = torch._C.DispatchKey.CompositeExplicitAutograd
@@ -77,7 +76,6 @@ _told: Final[set[str]] = set()
 
 def call(op: OpOverload, *args: Any, **kwargs: Any) -> Any:
     """Do an operator that has a tensor of the device among its arguments, or is to make one."""
-    trace.operators += 1
     special = _SPECIAL.get(op)
     if special is not None:
         return special(*args, **kwargs)
@@ -131,7 +129,7 @@ def _lowered(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     began = time.perf_counter()
     leaves, spec = pytree.tree_flatten((args, kwargs))
     refs: list[Ref] = []
-    key: list[Hashable] = [op, spec]
+    key: list[Hashable] = [op, spec, torch.get_default_dtype(), torch.get_float32_matmul_precision()]
     places: list[int] = []
     for place, leaf in enumerate(leaves):
         if isinstance(leaf, torch.Tensor):
@@ -147,7 +145,7 @@ def _lowered(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
             refs.insert(0, Ref((2,), np.dtype(np.uint32), _draw(leaf)))
             key.append(torch.Generator)
         else:
-            key.append((type(leaf), leaf))
+            key.append(exact(leaf))
     frozen = tuple(key)
     known = frozen in _plans
     if known:
@@ -511,18 +509,17 @@ class _Full(NamedTuple):
 def _full(shape: Sequence[int], value: complex, dtype: torch.dtype | None, strides: Any = None) -> torch.Tensor:
     dtype = dtype or torch.get_default_dtype()
     form = _Full(tuple(shape), jax_dtype(dtype))
-    scalar = Ref((), None, value) if isinstance(value, float) else None
-    if scalar is None:
-        run: Any = _Constant(form, value)
-        ref = trace.add(run, run, [], [(form.shape, form.dtype)])[0]
-    else:
-        ref = trace.add(form, form, [scalar], [(form.shape, form.dtype)])[0]
+    run: Any = form
+    numbers = [Ref((), None, value)] if isinstance(value, float | complex) else []
+    if not numbers:
+        run = _Constant(form, int(value.real))
+    ref = trace.add(run, run, numbers, [(form.shape, form.dtype)])[0]
     return tensor_of(ref, dtype, strides)
 
 
 class _Constant(NamedTuple):
     form: _Full
-    value: complex
+    value: int
 
     def __call__(self) -> list[Any]:
         return self.form(self.value)
@@ -667,5 +664,3 @@ _RUNTIME_SCALARS: Final = frozenset(
     for overload in packet.overloads()
 )
 """Those whose numbers may change from step to step, as a learning rate does: they are arguments of the program."""
-
-__all__ = ["DEVICE", "HostWarning", "call", "copy_", "download", "functional_of", "on_host", "upload"]

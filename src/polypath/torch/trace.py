@@ -48,6 +48,11 @@ new_key: Final = itertools.count().__next__
 """A key that no other node has."""
 
 
+def exact(value: Hashable) -> Hashable:
+    """What tells a Python value from all others: `==` takes 0.0 for -0.0, 1 for True, and no NaN for another."""
+    return type(value), repr(value) if isinstance(value, float | complex) else value
+
+
 class TorchError(PolypathError):
     """What a PyTorch program asks cannot be done on the cluster."""
 
@@ -59,18 +64,15 @@ class EagerWarning(UserWarning):
 class Ref:
     """One value: an array, or one that a node will give."""
 
-    __slots__ = ("__weakref__", "array", "dtype", "exported", "failure", "holders", "node", "shape", "sharding")
+    __slots__ = ("array", "dtype", "failure", "holders", "shape", "sharding")
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, array: Array = None, node: Node | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: Any, array: Array = None) -> None:
         self.shape = shape
         self.dtype = dtype
         """None for a Python number, which promotes like one."""
         self.array = array
-        self.node = node
         self.holders = 0
         """The buffers that hold this."""
-        self.exported = False
-        """Whether somebody else has the array, who must not find it donated."""
         self.sharding: Sharding | None = None
         """How it is to be laid out, where that was said."""
         self.failure: Exception | None = None
@@ -141,8 +143,6 @@ class Trace:
         """How often nodes came that were joined in one way and may be started in pieces."""
         self.seed = 0
         self._drawn = 0
-        self.operators = 0
-        """Operators that came one by one, outside of `torch.compile`."""
         self._alone = 0
         self._spent = 0.0
         """Operators that wait and came one by one, and the seconds of Python that they took."""
@@ -185,11 +185,13 @@ class Trace:
         if len(self._nodes) >= MOST_NODES:
             for ref in inputs:
                 ref.holders += 1
-            self.flush()
-            for ref in inputs:
-                ref.holders -= 1
+            try:
+                self.flush()
+            finally:
+                for ref in inputs:
+                    ref.holders -= 1
         node = Node(run, key, inputs, random, graph, ends)
-        node.outputs = [Ref(shape, dtype, node=node) for shape, dtype in outputs]
+        node.outputs = [Ref(shape, dtype) for shape, dtype in outputs]
         self._nodes.append(node)
         return node.outputs
 
@@ -231,6 +233,14 @@ class Trace:
         nodes, self._nodes = _needed(self._nodes), []
         if not nodes:
             return
+        try:
+            self._start_all(nodes)
+        except Exception as error:
+            for ref in itertools.chain.from_iterable(node.outputs for node in nodes):
+                ref.failure = error
+            raise
+
+    def _start_all(self, nodes: list[Node]) -> None:
         joined = _Joined(nodes)
         if len(nodes) > MOST_IN_PIECE and not any(node.graph for node in nodes):
             form = hash((joined.structure, joined.given))
@@ -275,18 +285,10 @@ class Trace:
         if program.random:
             seed = np.array([self.seed, self._drawn], np.int64)
             self._drawn += 1
-        try:
-            with jax.enable_x64(True):
-                arrays = program.call(seed, *(ref.array for ref in arguments))
-        except Exception as error:
-            for ref in results:
-                ref.failure = error
-            raise
+        with jax.enable_x64(True):
+            arrays = program.call(seed, *(ref.array for ref in arguments))
         for ref, array in zip(results, arrays, strict=True):
             ref.array = array
-        for node in nodes:
-            for ref in node.outputs:
-                ref.node = None
 
 
 class _Joined:
@@ -321,7 +323,7 @@ class _Joined:
             return number
         number = next_number = -1 - len(self.arguments)
         if ref.dtype is None:
-            number = self._scalars.setdefault((type(ref.array), ref.array), number)
+            number = self._scalars.setdefault(exact(ref.array), number)
         self._numbers[id(ref)] = number
         if number == next_number:
             self.arguments.append(ref)
@@ -363,7 +365,7 @@ def _donated(arguments: list[Ref], results: list[Ref]) -> tuple[int, ...]:
     room = Counter((ref.shape, ref.dtype) for ref in results)
     donated: list[int] = []
     for index, ref in enumerate(arguments):
-        if ref.holders or ref.exported or not isinstance(ref.array, jax.Array):
+        if ref.holders or not isinstance(ref.array, jax.Array):
             continue
         form = ref.shape, ref.dtype
         if room[form] > 0:

@@ -147,6 +147,24 @@ def test_64_bits_stay_64_bits() -> None:
     assert not jax.config.jax_enable_x64
 
 
+def test_numbers_that_are_equal_are_not_taken_for_each_other() -> None:
+    ones = torch.ones(2, device=DEVICE)
+    for zero in (0.0, -0.0, 0.0):
+        assert torch.copysign(ones, zero).tolist() == torch.copysign(torch.ones(2), zero).tolist()
+    plus, minus = (torch.full((1,), zero, device=DEVICE) for zero in (0.0, -0.0))
+    assert [(1 / plus).item(), (1 / minus).item()] == [float("inf"), -float("inf")]
+
+
+def test_what_integers_become_follows_the_default_dtype() -> None:
+    whole = torch.arange(3, device=DEVICE)
+    assert (whole / 2).dtype == torch.float32
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert (whole / 2).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_a_seed_gives_the_same_numbers_again() -> None:
     def draw() -> list[float]:
         return [*torch.rand(4, device=DEVICE).tolist(), *torch.nn.functional.dropout(x, 0.5).tolist()]
@@ -367,8 +385,9 @@ def test_a_program_that_failed_says_so_again() -> None:
     buffer_of(before).ref.array.delete()
     with pytest.raises(Exception, match="deleted"):
         after.cpu()
-    with pytest.raises(pt.TorchError, match="has failed"):
+    with pytest.raises(pt.TorchError, match="has failed") as again:
         after.cpu()
+    assert "deleted" in str(again.value.__cause__)
     with pytest.raises(pt.TorchError, match="has failed"):
         (after + 1).cpu()
     assert (torch.ones(3, device=DEVICE) + 1).tolist() == [2, 2, 2]
