@@ -33,6 +33,8 @@ _NOT_INHERITED: Final = (
     "JAX_PLATFORM",
     "JAX_PROCESS_ID",
 )
+_HUGE_PAGES: Final = "glibc.malloc.hugetlb=1"
+"""XLA's CPU programs get fresh memory at each start, and small pages of it cost up to a fourth of their time."""
 _DEVICE_COUNT_FLAG: Final = "--xla_force_host_platform_device_count"
 
 
@@ -46,6 +48,8 @@ def worker_environment(environ: Mapping[str, str], platform: str | None) -> dict
     if platform:
         env["JAX_PLATFORMS"] = platform
     env.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Of one that is there twice, the last counts: the user's.
+    env["GLIBC_TUNABLES"] = ":".join(filter(None, (_HUGE_PAGES, env.get("GLIBC_TUNABLES"))))
     env["PYTHONUNBUFFERED"] = "1"
     return env
 

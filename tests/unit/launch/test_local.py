@@ -173,6 +173,7 @@ def test_a_worker_does_not_inherit_what_would_make_it_a_client() -> None:
         "HOME": "/h",
         "OMP_NUM_THREADS": "2",
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -180,3 +181,9 @@ def test_a_worker_does_not_inherit_what_would_make_it_a_client() -> None:
 @pytest.mark.parametrize("flag", ["--xla_force_host_platform_device_count=2", ""])
 def test_flags_that_are_all_ours_vanish(flag: str) -> None:
     assert "XLA_FLAGS" not in worker_environment({"XLA_FLAGS": flag}, "cpu")
+
+
+def test_workers_memory_is_on_huge_pages_unless_the_user_says_no() -> None:
+    assert worker_environment({}, None)["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    env = worker_environment({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, None)
+    assert env["GLIBC_TUNABLES"].split(":")[-1] == "glibc.malloc.hugetlb=0"
