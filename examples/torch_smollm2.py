@@ -183,8 +183,10 @@ class Run:
         self.model.train()
         with timed(self.name, "trained"):
             for number, tokens in enumerate(data):
+                began = time.perf_counter()
                 self.losses.append(step(tokens.to(self.device)).item())
-                print(f"    {self.name}: step {number:3d}  loss {self.losses[-1]:.4f}", flush=True)
+                seconds = time.perf_counter() - began
+                print(f"    {self.name}: step {number:3d}  loss {self.losses[-1]:.4f}  {seconds:5.1f} s", flush=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A second run of a program, on a cluster of its own, compiles nothing."""
+"""Nothing is compiled twice: by a second run, on a cluster of its own, nor by the hosts of one program."""
 
 from __future__ import annotations
 
@@ -36,3 +36,25 @@ def test_a_second_run_compiles_nothing(tmp_path: Path) -> None:
     assert compiled >= 10
     again, all_found = json.loads(run_python(PROGRAM, cache))
     assert (again, all_found) == (0, compiled + found)
+
+
+SHARED = """
+import json
+import polypath
+
+with polypath.start(hosts=3, devices_per_host=1, platform="cpu") as cluster:
+    import jax
+    import numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec as P
+
+    over = NamedSharding(jax.make_mesh((3,), ("x",)), P("x"))
+    cut = jax.device_put(np.arange(6.0, dtype=np.float32), over).block_until_ready()
+    before = cluster.status().controller
+    assert float(jax.jit(lambda x: (x * x).sum())(cut)) == 55
+    after = cluster.status().controller
+print(json.dumps([after.compiled - before.compiled, after.found_compiled - before.found_compiled]))
+"""
+
+
+def test_of_the_hosts_of_a_program_one_compiles_it(tmp_path: Path) -> None:
+    assert json.loads(run_python(SHARED, {"XDG_CACHE_HOME": str(tmp_path)})) == [1, 2]

@@ -1,5 +1,7 @@
 """Compiled programs on disk, shared by all workers of a machine and kept across runs.
 
+Of workers that want the same program at once, one compiles it and the others wait and load it.
+
 An entry is one file, written beside its place and moved into it, so that nobody reads half of
 one. What cannot be read is compiled anew. It holds the executable as XLA serializes it, which
 was found to load again on CPU alone and in groups, in well under a tenth of the time.
@@ -7,6 +9,8 @@ was found to load again on CPU alone and in groups, in well under a tenth of the
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import logging
@@ -14,6 +18,7 @@ import os
 import platform
 import re
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import msgspec
@@ -39,6 +44,25 @@ class Cache:
     def key(*parts: object) -> str:
         """A key of everything that the compiled program depends on."""
         return hashlib.sha256(msgspec.msgpack.encode([*parts])).hexdigest()
+
+    @contextlib.contextmanager
+    def alone(self, key: str) -> Generator[None]:
+        """While one is in here with a key, others on this machine wait. A process that ends lets the next one in."""
+        lock = None
+        if self._folder is not None:
+            try:
+                folder = self._folder / "locks"
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                # (A file for each key would have to be removed, which cannot be done safely.)
+                lock = os.open(folder / key[:2], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                _log.warning("The compile cache cannot be locked (%s), so workers may compile the same twice.", error)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                os.close(lock)
 
     def load(self, key: str) -> bytes | None:
         """The entry, or None if there is none that is whole."""

@@ -7,6 +7,7 @@ is in flight. What jaxlib's internals look like is `polypath.worker.jaxlib`'s bu
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import logging
 import sys
@@ -126,7 +127,7 @@ class PjrtExecutor(Executor):
         firsts = [config.first_device]
         if group is not None:
             firsts = [int(each) for each in group.exchange(config.node, "first_device", str(config.first_device))]
-        self._nodes = (config.node, config.nodes)
+        self._nodes = config.nodes
         self._by_id = _cluster_ids(self._client, firsts)
         cpu, cpus = self._client, self._by_id
         if not jaxlib.is_cpu(cpu):
@@ -246,13 +247,21 @@ class PjrtExecutor(Executor):
             "pjrt", same, self._nodes, len(self._local), jaxlib.VERSION, cpu_features(),
             place.client.platform, self.platform.version, [d.kind for d in self.devices],
         )  # fmt: skip
-        if source.callbacks is None:
+        asking = partitioning.asks(source.program)
+        if source.callbacks is not None or asking:  # It depends on functions of its client.
+            return self._compile(source, place, options, asking)
+        # On GPUs the hosts of a program tune it together while they compile it, so none may wait for another.
+        with self._cache.alone(key) if self.platform.name == "cpu" else contextlib.nullcontext():
             found = self._from_cache(key, place, options)
             if found is not None:
                 return found
+            program = self._compile(source, place, options, asking)
+            self._keep(key, program)
+        return program
+
+    def _compile(self, source: Source, place: _Place, options: jaxlib.Options, asking: bool) -> _Program:
         callbacks = [] if source.callbacks is None else self.callbacks.stand_ins(source.callbacks)
         signature = stablehlo.read(source.program)
-        asking = partitioning.asks(source.program)
         if callbacks or asking:
             with (
                 stablehlo.parsed(source.program) as module,
@@ -267,15 +276,16 @@ class PjrtExecutor(Executor):
         program = _Program(loaded, place, info, parameters, results)
         program.calls_back = bool(callbacks)
         program.compiled = True
-        if source.callbacks is not None or asking:
-            return program
-        try:
-            executable = jaxlib.serialize(loaded)
-        except Exception as error:
-            _log.info("The program %s cannot be serialized (%s), so it is not cached.", info.name, error)
-        else:
-            self._cache.save(key, msgspec.msgpack.encode(_Entry(info, parameters, results, executable)))
         return program
+
+    def _keep(self, key: str, program: _Program) -> None:
+        try:
+            executable = jaxlib.serialize(program.loaded)
+        except Exception as error:
+            _log.info("The program %s cannot be serialized (%s), so it is not cached.", program.info.name, error)
+        else:
+            entry = _Entry(program.info, program.parameters, program.results, executable)
+            self._cache.save(key, msgspec.msgpack.encode(entry))
 
     def _from_cache(self, key: str, place: _Place, options: jaxlib.Options) -> Program | None:
         body = self._cache.load(key)
