@@ -24,6 +24,8 @@ Fail = Callable[[Iterable[ValueId], Failure, bool], None]
 class Executions:
     """Runs the programs of one worker."""
 
+    __slots__ = ("_fail", "_in_order", "_lanes", "_programs", "_runners", "_store", "_waits")
+
     def __init__(
         self,
         runners: Mapping[ProgramKind, Runner],
@@ -51,8 +53,7 @@ class Executions:
         try:
             if program is None:
                 raise WorkerFailure(Code.NOT_FOUND, f"Executable {command.executable} is not on this worker.")
-            get = store.get
-            args = [get(name) for name in command.args]
+            args = [store.get(name) for name in command.args]
             if self._goes_beside(program, args, command):
                 self._beside(program, args, command)
                 return
@@ -64,14 +65,16 @@ class Executions:
             self._fail(named, failure, program is not None and _spans(program))
             return
         self._mark_donated(program, command)
-        for name, out in zip(command.outs, launched.outs, strict=True):
-            store.set(name, out)
+        store.add(zip(command.outs, launched.outs, strict=True))
         if command.status:
             store.set(command.status, Value(None, launched.end, program.place))
 
     def _goes_beside(self, program: Program, args: list[Value], command: m.Execute) -> bool:
-        if program.kind != "xla" or program.calls_back or any(arg.pending for arg in args):
+        if program.kind != "xla" or program.calls_back:
             return True
+        for arg in args:
+            if arg.pending:
+                return True
         if not self._lanes.busy:
             return False
         if _donates(program, command):

@@ -61,12 +61,15 @@ class Lanes:
     """One lane for each kind of program, and one for each stream of those that may run side by side."""
 
     def __init__(self) -> None:
-        self._lanes: dict[ProgramKind, Lane] = {"xla": Lane("xla"), "plugin": Lane("plugin")}
+        self._lanes: dict[ProgramKind, Lane] = {}
         self._streams: dict[tuple[ProgramKind, int], Lane] = {}
         self._latest: Lane | None = None
 
     def __getitem__(self, kind: ProgramKind) -> Lane:
-        return self._lanes[kind]
+        lane = self._lanes.get(kind)
+        if lane is None:
+            lane = self._lanes[kind] = Lane(kind)
+        return lane
 
     def stream(self, kind: ProgramKind, number: int) -> Lane:
         """The lane of a stream of programs of that kind: a client's thread has one."""
@@ -89,6 +92,8 @@ class Lanes:
     @property
     def busy(self) -> bool:
         """Whether any is."""
+        if not self._lanes and not self._streams:
+            return False  # Most workers never need one.
         return any(lane.busy for lane in self._all())
 
     def _all(self) -> list[Lane]:

@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,20 +22,24 @@ from polypath.types import Code, ExecutableId, Failure, RequestId
 from polypath.worker import host, protos
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors.base import Executor, Program
-from polypath.worker.failures import DELETED, WorkerFailure, failure_of
-from polypath.worker.store import Shard, Store, Value
+from polypath.worker.failures import DELETED, FailedValue, WorkerFailure, failure_of
+from polypath.worker.store import Shard, Store
 from polypath.worker.waits import Pending
 
 _log = logging.getLogger(__name__)
 
 _THREADS: Final = 128
 """Answers that may wait at the same time."""
+_DEVICELESS: Final = (bytes, Pending)
+"""Of a value's pieces those that are not the executor's."""
 
 _LEFT: Final = Failure(
     Code.ABORTED,
     "The worker had to be started again, because a host beside it was lost, before it could answer; ask again.",
 )
 
+Handler = Callable[[Any], m.Ready | None]
+"""Applies a command of one kind. What it returns is the answer; others come later, or are none."""
 Question = m.Fetch | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout | m.MemoryStats | m.Holdings
 
 
@@ -50,6 +55,7 @@ class Questions:
         programs: dict[ExecutableId, Program],
     ) -> None:
         self._host = config.host
+        self._hosts = (config.host,)
         self._send = send
         self._executor = executor
         self._store = store
@@ -59,7 +65,7 @@ class Questions:
         self._lock = threading.Lock()
         self._open: dict[RequestId, Question] = {}
 
-    def handlers(self) -> dict[type[m.Command], Callable[[Any], None]]:
+    def handlers(self) -> dict[type[m.Command], Handler]:
         return {
             m.Fetch: self._fetch,
             m.Await: self._await,
@@ -98,7 +104,7 @@ class Questions:
     def _report(self, question: Question, outcome: Any) -> m.Report:
         match question:
             case m.Await(request=request):
-                return m.Ready((self._host,), request, outcome)
+                return m.Ready(self._hosts, request, outcome)
             case m.Fetch(request=request):
                 return m.Fetched(self._host, request, outcome)
             case _:
@@ -138,25 +144,33 @@ class Questions:
             return self._outbox.pack(shard)
         return self._outbox.pack(host.strided(self._executor.fetch(shard), question.strides))
 
-    def _await(self, question: m.Await) -> None:
+    def _await(self, question: m.Await) -> m.Ready | None:
+        parts: list[Shard | Pending] = []
+        ready = True
         try:
             # The same question went to every worker: some of the values have no part here.
-            here = [name for name in question.values if name in self._store]
-            parts = [part for name in here for part in pieces(self._store.get(name))]
-            if any(not isinstance(p, bytes | Pending) and self._executor.is_deleted(p) for p in parts):
-                raise WorkerFailure(DELETED.code, DELETED.message)
-        except WorkerFailure as error:
-            self._send(self._report(question, error.failure))
-            return
-        answer = self._now if all(self._is_ready(part) for part in parts) else self._later
-        answer(question, lambda: self._wait_all(parts))
+            for value in self._store.present(question.values):
+                for part in value.pieces():
+                    parts.append(part)
+                    if isinstance(part, _DEVICELESS):
+                        ready = ready and self._is_there(part)
+                    elif self._executor.is_deleted(part):
+                        raise FailedValue(DELETED)
+                    else:
+                        ready = ready and self._executor.is_ready(part)
+            if not ready:
+                self._later(question, partial(self._wait_all, parts))
+                return None
+            self._wait_all(parts)
+        except Exception as error:
+            return m.Ready(self._hosts, question.request, failure_of(error))
+        return m.Ready(self._hosts, question.request, None)
 
-    def _is_ready(self, piece: Shard | Pending) -> bool:
-        if isinstance(piece, Pending):
-            if not piece.done:
-                return False
-            piece = piece.result
-        return isinstance(piece, bytes | Failure) or self._executor.is_ready(piece)
+    def _is_there(self, piece: bytes | Pending) -> bool:
+        if isinstance(piece, bytes):
+            return True
+        found = piece.result
+        return found is not None and (isinstance(found, bytes | Failure) or self._executor.is_ready(found))
 
     def _wait_all(self, parts: list[Shard | Pending]) -> None:
         for part in parts:
@@ -207,11 +221,6 @@ class Questions:
             held = {"values": len(self._store), "programs": len(self._programs), "questions": len(self._open)}
         held |= {"threads": threading.active_count(), "files": len(list(Path("/proc/self/fd").iterdir()))}
         self._now(question, lambda: m.Inline(msgspec.msgpack.encode(held)))
-
-
-def pieces(value: Value) -> list[Shard | Pending]:
-    """What a value's memory consists of: its whole, or its shards."""
-    return [value.whole] if value.whole is not None else list(value.shards.values())
 
 
 def _outcome(answer: Callable[[], Any]) -> Any:

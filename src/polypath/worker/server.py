@@ -30,7 +30,7 @@ from polypath.worker.failures import WorkerFailure, failure_of
 from polypath.worker.lanes import Lane, Lanes
 from polypath.worker.peers import PeerLink, PeerPost
 from polypath.worker.plugins.runner import Plugins
-from polypath.worker.questions import Questions, pieces
+from polypath.worker.questions import Handler, Questions
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.transfers import Transfers
 from polypath.worker.waits import Pending, Waits
@@ -98,7 +98,8 @@ class Worker:
         self._questions = Questions(config, channel.send, executor, self._store, self._programs)
         self._compilers = compilers or ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
         self._lock = threading.Lock()
-        self._handlers: dict[type[m.Command], Callable[[Any], None]] = {
+        store = self._store
+        self.handlers: dict[type[m.Command], Handler] = {
             m.Execute: self._executions.execute,
             m.Put: self._making(self._put),
             m.Rebind: self._rebind,
@@ -107,13 +108,14 @@ class Worker:
             m.Bitcast: self._making(self._transfers.bitcast),
             m.Export: self._exports.export,
             m.Delete: self._delete,
-            m.Forget: lambda command: self._store.forget(command.values),
+            m.Forget: lambda command: store.forget(command.values),
             m.Compile: self._compile,
             m.Unload: self._unload,
             m.Return: self.returned,
             **self._questions.handlers(),
             m.Peers: lambda command: self._post.connect(command.peers),
         }
+        """For who applies commands to many workers; one worker's go through `take`."""
 
     def run(self) -> None:
         """Join, and apply commands until one ends the worker."""
@@ -128,12 +130,10 @@ class Worker:
         if isinstance(command, m.Snapshot):
             self._leave(command)
             return False
-        self.apply(command)
+        answer = self.handlers[type(command)](command)
+        if answer is not None:
+            self._channel.send(answer)
         return True
-
-    def apply(self, command: m.Command) -> None:
-        """Apply one command of those that do not end the worker."""
-        self._handlers[type(command)](command)
 
     def returned(self, command: m.Return) -> None:
         """Take the answer of a client's function; also while a command is being applied."""
@@ -197,7 +197,7 @@ class Worker:
                 continue  # What failed or is gone has no buffers.
             self._store.mark_deleted(name)
             # What was started before and has not come to it may still read it.
-            self._lanes.after_all(partial(self._free, pieces(value)))
+            self._lanes.after_all(partial(self._free, value.pieces()))
 
     def _free(self, parts: list[Shard | Pending]) -> None:
         for part in parts:

@@ -18,6 +18,7 @@ import os
 import resource
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -39,6 +40,7 @@ from polypath.worker.__main__ import die_with_parent
 from polypath.worker.config import HostEnded, HostOrder, WorkerConfig, decode_config
 from polypath.worker.executors.null import NullExecutor
 from polypath.worker.peers import OnPeer, device_of
+from polypath.worker.questions import Handler
 from polypath.worker.server import Worker
 from polypath.worker.waits import Waits
 
@@ -58,6 +60,8 @@ class SimulatedHosts:
         self._compilers = ThreadPoolExecutor(1, "compile")
         self._waits = Waits()
         self._hosts: dict[HostId, _Host] = {}
+        self._handlers: dict[type[m.Command], dict[HostId, Handler]] = defaultdict(dict)
+        """Of the hosts' workers."""
         self._shards = Shards(PeerChannel(link))
         self._above.send(frames.SERVING, b"")
 
@@ -90,10 +94,14 @@ class SimulatedHosts:
         self._hosts[order.host] = host
         self._shards.take_for(order.host, (device.id for device in host.executor.devices))
         host.worker = Worker(config, host, host.executor, self._waits, self._compilers)
+        for kind, handler in host.worker.handlers.items():
+            self._handlers[kind][host.id] = handler
         host.worker.join()
 
     def _end(self, host: _Host, status: int, cause: str) -> None:
         del self._hosts[host.id]
+        for handlers in self._handlers.values():
+            handlers.pop(host.id, None)
         self._shards.leave(host.id)
         host.gone = True
         words = msgspec.json.encode(HostEnded(host.number, status, cause))
@@ -114,7 +122,11 @@ class SimulatedHosts:
             if down.question:
                 with self._lock:
                     self._answers.ask(down.question, hosts)
-            self._apply(hosts, m.decode_command(down.body))
+            command = m.decode_command(down.body)
+            if isinstance(command, m.Shutdown | m.Snapshot):
+                self._end_by(hosts, command)
+            else:
+                self._apply(hosts, command)
             return
         told = decode_expect(down.body)
         if down.kind == frames.EXPECT:
@@ -126,18 +138,46 @@ class SimulatedHosts:
                 self._tell(self._answers.drop((told.node,)))
 
     def _apply(self, hosts: Iterable[HostId], command: m.AnyCommand) -> None:
+        """Host after host, but what all of them answer alike is counted and handed up once."""
+        handlers = self._handlers[type(command)]
+        alike: list[HostId] = []
+        ready: m.Ready | None = None
         for number in hosts:
-            host = self._hosts.get(number)
-            if host is None:
+            handle = handlers.get(number)
+            if handle is None:
                 continue
             try:
-                goes_on = host.worker.take(command)
-            except Exception as error:  # What would end a worker's process ends the host.
-                _log.exception("Host %d failed.", number)
-                self._end(host, 1, f"exited with status 1; its last words: {error}")
+                answer = handle(command)
+            except Exception as error:
+                self._fail(number, error)
+                continue
+            if answer is None:
+                continue
+            if answer.failure is None:
+                ready = answer
+                alike.append(number)
             else:
-                if not goes_on:
-                    self._end(host, 0, "exited with status 0")
+                self._hosts[number].send(answer)
+        if ready is not None:
+            _, question, body = pack_report(ready)
+            with self._lock:
+                self._tell(self._answers.take(question, alike, body))
+
+    def _end_by(self, hosts: Iterable[HostId], command: m.Shutdown | m.Snapshot) -> None:
+        for number in hosts:
+            if (host := self._hosts.get(number)) is None:
+                continue
+            try:
+                host.worker.take(command)
+            except Exception as error:
+                self._fail(number, error)
+            else:
+                self._end(host, 0, "exited with status 0")
+
+    def _fail(self, number: HostId, error: Exception) -> None:
+        """What would end a worker's process ends the host."""
+        _log.error("Host %d failed.", number, exc_info=error)
+        self._end(self._hosts[number], 1, f"exited with status 1; its last words: {error}")
 
     # --- Reports, from any thread -------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, final
 
+import msgspec
+
 from polypath.types import Code, DeviceId, Failure, ValueId
 from polypath.worker.failures import DELETED, FailedValue, WorkerFailure
 from polypath.worker.waits import Pending
@@ -38,23 +40,14 @@ class Place(ABC):
 
 
 @final
-class Value:
-    """The shards of one array on this worker."""
+class Value(msgspec.Struct, eq=False, gc=False):
+    """The shards of one array on this worker. Nothing that it holds leads back to it: the collector need not look."""
 
-    __slots__ = ("_shards", "place", "shard_type", "whole")
-
-    def __init__(
-        self,
-        shards: dict[DeviceId, Shard | Pending] | None = None,
-        whole: Any = None,
-        place: Place | None = None,
-        shard_type: ShardType | None = None,
-    ) -> None:
-        self._shards = shards
-        self.whole = whole
-        self.place = place
-        self.shard_type = shard_type
-        """Of the whole; None until there is one."""
+    _shards: dict[DeviceId, Shard | Pending] | None = None
+    whole: Any = None
+    place: Place | None = None
+    shard_type: ShardType | None = None
+    """Of the whole; None until there is one."""
 
     @property
     def shards(self) -> dict[DeviceId, Shard | Pending]:
@@ -95,9 +88,15 @@ class Value:
             isinstance(shard, Pending) and not shard.done for shard in self._shards.values()
         )
 
+    def pieces(self) -> list[Shard | Pending]:
+        """What its memory consists of: the whole, or the shards."""
+        return [self.whole] if self.whole is not None else list(self.shards.values())
+
 
 class Store:
     """Values by id."""
+
+    __slots__ = ("_values",)
 
     def __init__(self) -> None:
         self._values: dict[ValueId, Value | Failure] = {}
@@ -121,8 +120,26 @@ class Store:
             raise FailedValue(found)
         return found
 
+    def present(self, values: Iterable[ValueId]) -> list[Value]:
+        """Those of the values that are here.
+
+        Raises:
+            WorkerFailure: one failed, or was deleted.
+        """
+        found: list[Value] = []
+        for name in values:
+            value = self._values.get(name)
+            if isinstance(value, Failure):
+                raise FailedValue(value)
+            if value is not None:
+                found.append(value)
+        return found
+
     def set(self, value: ValueId, what: Value | Failure) -> None:
         self._values[value] = what
+
+    def add(self, values: Iterable[tuple[ValueId, Value]]) -> None:
+        self._values.update(values)
 
     def fail(self, values: Iterable[ValueId], failure: Failure) -> None:
         for value in values:

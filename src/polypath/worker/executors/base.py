@@ -7,7 +7,7 @@ for a device, except those that say so.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy.typing as npt
@@ -52,7 +52,7 @@ class Source(msgspec.Struct, frozen=True, array_like=True):
     """By question, what the client's functions said while it was compiled; they are not asked twice."""
 
 
-class Launched(NamedTuple):
+class Launched(msgspec.Struct, eq=False, gc=False):
     """A program that was started."""
 
     outs: list[Value]

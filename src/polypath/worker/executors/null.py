@@ -12,6 +12,7 @@ import math
 import re
 from typing import Any, cast, final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -28,62 +29,46 @@ _TILED = re.compile(r"\{devices=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?( la
 
 
 @final
-class _Array:
-    """A shard: its type, and its elements if somebody put them."""
+class _Array(msgspec.Struct, eq=False, gc=False):
+    """A shard, or the shards of a host together, which are made one by one only for who looks at them."""
 
-    __slots__ = ("data", "deleted", "kind")
-
-    def __init__(self, kind: ShardType, data: npt.NDArray[Any] | None = None, deleted: bool = False) -> None:
-        self.kind = kind
-        self.data = data
-        self.deleted = deleted
-
-    def delete(self) -> None:
-        self.deleted = True
-        self.data = None
-
-
-@final
-class _Whole:
-    """The shards of a host together; made one by one only for who looks at them."""
-
-    __slots__ = ("_deleted", "kind", "shards")
-
-    def __init__(self, kind: ShardType, shards: list[_Array] | None = None) -> None:
-        self.kind = kind
-        self.shards = shards
-        self._deleted = False
+    kind: ShardType
+    """Of one shard."""
+    data: npt.NDArray[Any] | None = None
+    """A shard's elements, if somebody put them."""
+    shards: list[_Array] | None = None
+    """Of those together, once they were made."""
+    _deleted: bool = False
 
     @property
     def deleted(self) -> bool:
-        if self.shards is None:
-            return self._deleted
-        return any(shard.deleted for shard in self.shards)
+        return self._deleted or (self.shards is not None and any(shard.deleted for shard in self.shards))
 
     def delete(self) -> None:
         self._deleted = True
+        self.data = None
         for shard in self.shards or ():
             shard.delete()
 
     def split(self, count: int) -> list[_Array]:
         if self.shards is None:
-            self.shards = [_Array(self.kind, None, self._deleted) for _ in range(count)]
+            self.shards = [_Array(self.kind, None, None, self._deleted) for _ in range(count)]
         return self.shards
 
 
 @final
 class _Place(Place):
-    """A whole is a `_Whole`."""
+    """A whole is an `_Array`."""
 
     def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...]) -> None:
         self.devices = devices
         self.local = local
 
     def split(self, whole: Any) -> list[Shard]:
-        return list(cast(_Whole, whole).split(len(self.local)))
+        return list(cast(_Array, whole).split(len(self.local)))
 
     def join(self, shards: list[Shard], shard_type: ShardType) -> Any:
-        return _Whole(shard_type, shards)
+        return _Array(shard_type, None, shards)
 
 
 @final
@@ -167,16 +152,13 @@ class NullExecutor(Executor):
         assert isinstance(program, _Program)
         if len(args) != len(program.parameters):
             raise ValueError(f"The program takes {len(program.parameters)} arguments and got {len(args)}.")
-        wholes = [
-            whole_of(value, program.place, wanted, self, index)
-            for index, (value, wanted) in enumerate(zip(args, program.parameters, strict=True))
-        ]
-        for whole in wholes:
-            self.wait(whole)
+        place = program.place
+        for index, wanted in enumerate(program.parameters):
+            self.wait(whole_of(args[index], place, wanted, self, index))
         for index in program.info.donated:
             if index not in kept:
-                self.delete(wholes[index])
-        outs = [Value(None, _Whole(kind), program.place, kind) for kind in program.results]
+                self.delete(args[index].whole)
+        outs = [Value(None, _Array(kind), place, kind) for kind in program.results]
         return Launched(outs, b"" if end else None)
 
     def cost_analysis(self, program: Program) -> dict[str, float]:
