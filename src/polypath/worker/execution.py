@@ -24,7 +24,7 @@ Fail = Callable[[Iterable[ValueId], Failure, bool], None]
 class Executions:
     """Runs the programs of one worker."""
 
-    __slots__ = ("_fail", "_in_order", "_lanes", "_programs", "_runners", "_store", "_waits")
+    __slots__ = ("_fail", "_in_order", "_lanes", "_programs", "_runners", "_store", "_waits", "_xla")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Executions:
     ) -> None:
         """`in_order` tells of devices that run one program after another: nothing may overtake there."""
         self._runners = runners
+        self._xla = runners["xla"]
         self._programs = programs
         self._store = store
         self._lanes = lanes
@@ -53,18 +54,19 @@ class Executions:
         try:
             if program is None:
                 raise WorkerFailure(Code.NOT_FOUND, f"Executable {command.executable} is not on this worker.")
-            args = [store.get(name) for name in command.args]
+            args = store.get_all(command.args)
             if self._goes_beside(program, args, command):
                 self._beside(program, args, command)
                 return
-            launched = self._launch(program, args, command)
+            launched = _launch(self._xla, program, args, command)
         except Exception as error:
             failure = failure_of(error)
             named = command.outs + ((command.status,) if command.status else ())
             store.fail(named, failure)
             self._fail(named, failure, program is not None and _spans(program))
             return
-        self._mark_donated(program, command)
+        if program.info.donated:
+            self._mark_donated(program, command)
         store.add(zip(command.outs, launched.outs, strict=True))
         if command.status:
             store.set(command.status, Value(None, launched.end, program.place))
@@ -73,7 +75,7 @@ class Executions:
         if program.kind != "xla" or program.calls_back:
             return True
         for arg in args:
-            if arg.pending:
+            if arg.is_pending():
                 return True
         if not self._lanes.busy:
             return False
@@ -90,15 +92,6 @@ class Executions:
         if program.kind == "python" or (program.kind == "xla" and alone):
             return self._lanes.stream(program.kind, command.stream)
         return self._lanes[program.kind]
-
-    def _launch(self, program: Program, args: list[Value], command: m.Execute) -> Launched:
-        runner = self._runners[program.kind]
-        launched = runner.execute(program, args, command.kept, command.launch, bool(command.status))
-        if len(launched.outs) != len(command.outs):
-            raise WorkerFailure(
-                Code.INTERNAL, f"The program gave {len(launched.outs)} results where {len(command.outs)} are named."
-            )
-        return launched
 
     def _mark_donated(self, program: Program, command: m.Execute) -> None:
         for index in program.info.donated:
@@ -127,7 +120,7 @@ class Executions:
             if wait_for_others is not None:
                 wait_for_others()
             try:
-                launched = self._launch(program, held, command)
+                launched = _launch(self._runners[program.kind], program, held, command)
             except Exception as error:
                 failure = failure_of(error)
                 for pending in outs:
@@ -140,6 +133,15 @@ class Executions:
             end.resolve(launched.end if launched.end is not None else _NOTHING)
 
         lane.submit(run)
+
+
+def _launch(runner: Runner, program: Program, args: list[Value], command: m.Execute) -> Launched:
+    launched = runner.execute(program, args, command.kept, command.launch, bool(command.status))
+    if len(launched.outs) != len(command.outs):
+        raise WorkerFailure(
+            Code.INTERNAL, f"The program gave {len(launched.outs)} results where {len(command.outs)} are named."
+        )
+    return launched
 
 
 _NOTHING = b""

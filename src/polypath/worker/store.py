@@ -81,8 +81,7 @@ class Value(msgspec.Struct, eq=False, gc=False):
             shard = self.shards[device] = shard.wait()
         return shard
 
-    @property
-    def pending(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether a shard is on its way still."""
         return self._shards is not None and any(
             isinstance(shard, Pending) and not shard.done for shard in self._shards.values()
@@ -113,11 +112,22 @@ class Store:
         Raises:
             WorkerFailure: it failed, was deleted, or was never made here.
         """
-        found = self._values.get(value)
-        if found is None:
-            raise WorkerFailure(Code.NOT_FOUND, f"Value {value} is not on this worker.")
-        if isinstance(found, Failure):
-            raise FailedValue(found)
+        return self.get_all((value,))[0]
+
+    def get_all(self, values: Iterable[ValueId]) -> list[Value]:
+        """These values.
+
+        Raises:
+            WorkerFailure: one failed, was deleted, or was never made here.
+        """
+        found: list[Value] = []
+        for name in values:
+            value = self._values.get(name)
+            if value is None:
+                raise WorkerFailure(Code.NOT_FOUND, f"Value {name} is not on this worker.")
+            if isinstance(value, Failure):
+                raise FailedValue(value)
+            found.append(value)
         return found
 
     def present(self, values: Iterable[ValueId]) -> list[Value]:

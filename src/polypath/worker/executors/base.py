@@ -22,6 +22,8 @@ from polypath.worker.store import Place, Shard, ShardType, Value
 class Program(ABC):
     """A program, loaded on this worker's share of its devices."""
 
+    __slots__ = ()
+
     kind: ProgramKind = "xla"
     calls_back: bool = False
     """Whether running it may wait for the client's process."""

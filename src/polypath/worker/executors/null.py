@@ -38,21 +38,18 @@ class _Array(msgspec.Struct, eq=False, gc=False):
     """A shard's elements, if somebody put them."""
     shards: list[_Array] | None = None
     """Of those together, once they were made."""
-    _deleted: bool = False
-
-    @property
-    def deleted(self) -> bool:
-        return self._deleted or (self.shards is not None and any(shard.deleted for shard in self.shards))
+    deleted: bool = False
+    """It, or all of those together."""
 
     def delete(self) -> None:
-        self._deleted = True
+        self.deleted = True
         self.data = None
         for shard in self.shards or ():
             shard.delete()
 
     def split(self, count: int) -> list[_Array]:
         if self.shards is None:
-            self.shards = [_Array(self.kind, None, None, self._deleted) for _ in range(count)]
+            self.shards = [_Array(self.kind, None, None, self.deleted) for _ in range(count)]
         return self.shards
 
 
@@ -73,6 +70,8 @@ class _Place(Place):
 
 @final
 class _Program(Program):
+    __slots__ = ("info", "parameters", "place", "results")
+
     def __init__(
         self, place: Place, info: ProgramInfo, parameters: tuple[ShardType, ...], results: tuple[ShardType, ...]
     ) -> None:
@@ -129,14 +128,14 @@ class NullExecutor(Executor):
         return True
 
     def wait(self, value: Shard) -> None:
-        if value.deleted:
+        if self.is_deleted(value):
             raise FailedValue(DELETED)
 
     def delete(self, value: Shard) -> None:
         value.delete()
 
     def is_deleted(self, value: Shard) -> bool:
-        return value.deleted
+        return value.deleted or (value.shards is not None and any(shard.deleted for shard in value.shards))
 
     def memory_kind(self, shard: Shard) -> str:
         return "device"
@@ -154,11 +153,14 @@ class NullExecutor(Executor):
             raise ValueError(f"The program takes {len(program.parameters)} arguments and got {len(args)}.")
         place = program.place
         for index, wanted in enumerate(program.parameters):
-            self.wait(whole_of(args[index], place, wanted, self, index))
+            if self.is_deleted(whole_of(args[index], place, wanted, self, index)):
+                raise FailedValue(DELETED)
         for index in program.info.donated:
             if index not in kept:
                 self.delete(args[index].whole)
-        outs = [Value(None, _Array(kind), place, kind) for kind in program.results]
+        outs: list[Value] = []
+        for kind in program.results:
+            outs.append(Value(None, _Array(kind), place, kind))
         return Launched(outs, b"" if end else None)
 
     def cost_analysis(self, program: Program) -> dict[str, float]:
