@@ -33,8 +33,11 @@ class Hosts:
     async def __aenter__(self) -> Hosts:
         link = self._head.link_relay(FIRST_RELAY, 1, f"ipc://{self._folder}/r")
         await self._head.settled()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "polypath.worker.simulated"], stdin=subprocess.PIPE, bufsize=0
+        self._process = await asyncio.to_thread(
+            subprocess.Popen,
+            [sys.executable, "-m", "polypath.worker.simulated"],
+            stdin=subprocess.PIPE,
+            bufsize=0,
         )
         self._write(msgspec.json.encode(link))
         await self._head.serving(FIRST_RELAY)
