@@ -35,6 +35,8 @@ class HeaderReader:
         self._stream = 0
         self._flags = 0
         self._block = bytearray()
+        self._known: dict[bytes, dict[str, bytes]] = {}
+        """By block, the headers of calls that named all of them by their places in the decoder's table as it is."""
 
     @property
     def unfinished(self) -> bool:
@@ -68,8 +70,20 @@ class HeaderReader:
         return headers
 
     def _decode(self) -> dict[str, bytes]:
+        block = bytes(self._block)
+        if (known := self._known.get(block)) is not None:
+            return known
+        found = self._decode_anew(block)
+        only_places = block and min(block) >= _ONE_BYTE_INDEX and max(block) < _LONGER_INDEX
+        if not only_places or len(self._known) >= _KEPT:
+            self._known.clear()  # Other blocks may have changed the table.
+        if only_places:
+            self._known[block] = found
+        return found
+
+    def _decode_anew(self, block: bytes) -> dict[str, bytes]:
         try:
-            pairs = self._decoder.decode(bytes(self._block), raw=True)
+            pairs = self._decoder.decode(block, raw=True)
         except hpack.OversizedHeaderListError as error:
             raise Broken(Error.ENHANCE_YOUR_CALM, "The headers are too long.") from error
         except hpack.HPACKError as error:
@@ -80,6 +94,11 @@ class HeaderReader:
         return found
 
 
+_ONE_BYTE_INDEX: Final = 0x80
+"""From here on a byte is a header's place in the table."""
+_LONGER_INDEX: Final = 0xFF
+"""Of a place that goes on in the next byte."""
+_KEPT: Final = 16
 _PRINTABLE: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != ord("%"))
 _MOST_TEXT: Final = 4096
 """Bytes of a failure's message: clients refuse headers of more than 8 KiB."""
