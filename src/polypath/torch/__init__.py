@@ -11,7 +11,7 @@ Needs `pip install polypath[torch]`.
 
 from polypath.torch.device import device as device
 from polypath.torch.device import register as _register
-from polypath.torch.kernels import HostWarning as HostWarning
+from polypath.torch.kernels.host import HostWarning as HostWarning
 from polypath.torch.sharding import fsdp as fsdp
 from polypath.torch.sharding import shard as shard
 from polypath.torch.trace import EagerWarning as EagerWarning

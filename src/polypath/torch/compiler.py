@@ -29,7 +29,8 @@ from torch.utils import _pytree as pytree
 from polypath.torch import lowerings
 from polypath.torch.buffers import NAME, buffer_of, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype
-from polypath.torch.kernels import computed, number_or_upload
+from polypath.torch.kernels.lowered import computed
+from polypath.torch.kernels.transfers import number_or_upload
 from polypath.torch.trace import Ref, TorchError, exact, new_key, trace
 
 aten: Final = torch.ops.aten

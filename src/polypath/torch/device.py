@@ -11,8 +11,9 @@ import torch
 import torch._dynamo
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # pyright: ignore
 
-from polypath.torch import autocast, buffers, compiler, kernels, modules
+from polypath.torch import autocast, buffers, compiler, modules
 from polypath.torch.buffers import DEVICE, NAME
+from polypath.torch.kernels import dispatch, host, rules, transfers
 from polypath.torch.trace import TorchError, trace
 
 _libraries: Final[list[torch.library.Library]] = []
@@ -103,7 +104,7 @@ def _start_autograd() -> None:
 
 def _register_kernels() -> None:
     library = torch.library.Library("aten", "IMPL")
-    call = torch.compiler.disable(kernels.call)  # What we do is nothing for Dynamo to trace.
+    call = torch.compiler.disable(dispatch.call)  # What we do is nothing for Dynamo to trace.
     library.impl("as_strided", buffers.as_strided, "PrivateUse1")
     library.impl("view", buffers.view, "PrivateUse1")
     library.impl("_reshape_alias", buffers.as_strided, "PrivateUse1")
@@ -112,7 +113,7 @@ def _register_kernels() -> None:
     library.impl("set_.source_Tensor", _set_tensor, "PrivateUse1")
     for name in torch._C._dispatch_get_all_op_names():
         op = _operator(name)
-        if op is None or op.name().partition(".")[0].removeprefix("aten::") in _VIEWS or kernels.is_view(op):
+        if op is None or op.name().partition(".")[0].removeprefix("aten::") in _VIEWS or rules.is_view(op):
             continue
         if torch._C._dispatch_has_kernel_for_dispatch_key(name, _IMPLICIT):
             continue
@@ -120,7 +121,7 @@ def _register_kernels() -> None:
     others = torch.library.Library("_", "IMPL")
     others.fallback(call, "PrivateUse1")
     for kind in ("Sparse", "SparseCsr"):
-        others.fallback(kernels.refuse_sparse, f"{kind}PrivateUse1")
+        others.fallback(host.refuse_sparse, f"{kind}PrivateUse1")
     _libraries.extend((library, others))
 
 
@@ -151,7 +152,7 @@ def _set_tensor(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
 def _register_storages() -> None:
     torch.serialization.register_package(0, _tag, _load)
     _amend("clone", lambda storage: buffers.storage_like(storage._polypath))
-    _amend("cpu", lambda storage: kernels.download(buffers.bytes_of(storage)).untyped_storage())
+    _amend("cpu", lambda storage: transfers.download(buffers.bytes_of(storage)).untyped_storage())
     _amend("data_ptr", lambda storage: storage._cdata)  # Which is only compared: there is no memory.
 
 
@@ -173,4 +174,4 @@ def _load(storage: Any, location: str) -> Any:
     if not location.startswith(NAME):
         return None
     data = torch.empty(0, dtype=torch.uint8).set_(storage)
-    return buffers.storage_of(kernels.upload(data), torch.uint8)
+    return buffers.storage_of(transfers.upload(data), torch.uint8)

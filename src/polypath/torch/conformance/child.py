@@ -41,11 +41,11 @@ def _run(request: Request, teller: Teller) -> None:
     if request.tests == []:
         return
     import polypath.torch
-    from polypath.torch import kernels
     from polypath.torch.conformance.compare import check
+    from polypath.torch.kernels import host
 
     device = polypath.torch.device()
-    calls = _counted(kernels)
+    calls = _counted(host)
     for test in every if request.tests is None else request.tests:
         teller.tell(Begun(test))
         began = time.monotonic()
@@ -71,16 +71,16 @@ def _operators() -> dict[str, Any]:
     return {op.full_name: op for op in database.op_db}
 
 
-def _counted(kernels: Any) -> list[str]:
+def _counted(host: Any) -> list[str]:
     """The operators that run on the client's CPU, as they do."""
     calls: list[str] = []
-    original = kernels.on_host
+    original = host.on_host
 
     def on_host(op: Any, args: Any, kwargs: Any) -> Any:
         calls.append(op.name())
         return original(op, args, kwargs)
 
-    kernels.on_host = on_host
+    host.on_host = on_host
     return calls
 
 

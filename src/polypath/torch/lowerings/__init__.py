@@ -13,18 +13,22 @@ import torch
 from polypath.torch.dtypes import jax_dtype as dtype
 from polypath.torch.lowerings import (
     adopted,
-    elementwise,
+    arithmetic,
+    comparisons,
+    creation,
     experts,
     foreach,
     images,
     indexing,
+    joins,
     linalg,
     matmul,
     nn,
     random,
     reductions,
-    shapes,
     special,
+    unary,
+    views,
 )
 from polypath.torch.lowerings.decomposed import decompositions
 from polypath.torch.lowerings.dependent import DATA_DEPENDENT, is_data_dependent
@@ -35,17 +39,21 @@ __all__ = ["DATA_DEPENDENT", "decompositions", "dtype", "find", "is_data_depende
 
 _TABLES: Final = (
     adopted,
-    elementwise,
+    arithmetic,
+    comparisons,
+    creation,
     foreach,
     images,
     indexing,
+    joins,
     linalg,
     matmul,
     nn,
     random,
     reductions,
-    shapes,
     special,
+    unary,
+    views,
 )
 """Each of these modules fills the table."""
 

@@ -10,7 +10,11 @@ import jax.numpy as jnp
 import torch
 
 from polypath.torch.dtypes import jax_dtype
+from polypath.torch.lowerings import arithmetic, comparisons, creation, unary
 from polypath.torch.lowerings.table import LOWERINGS, Lowering, aten, is_functional, lowers
+
+_SINGLE: Final = (arithmetic, comparisons, creation, unary)
+"""What fills the table with the operators of one tensor, before those of lists are made of them."""
 
 _NAMES: Final = """
     abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min clone copy cos cosh div erf erfc exp expm1

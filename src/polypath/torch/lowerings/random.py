@@ -5,7 +5,6 @@ The numbers are not those of torch's generators, but of the same distributions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,10 +13,9 @@ import torch
 from jax import random
 
 from polypath.torch.lowerings.table import aten, draws, lowers
-from polypath.torch.lowerings.types import Scalar, cast, default_float, dtype, is_float, wide
+from polypath.torch.lowerings.types import Scalar, Shape, cast, default_float, dtype, is_float, wide
 
 Key = jax.Array
-Shape = Sequence[int]
 
 
 def _type(to: torch.dtype | None, like: jax.Array | None = None) -> Any:

@@ -1,7 +1,8 @@
-"""Special functions: families of polynomials, and Bessel's, for which torchax's approximations serve."""
+"""Special functions: families of polynomials, Bessel's, and those about the gamma function."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -95,3 +96,53 @@ def _k(order: int) -> Callable[[jax.Array], jax.Array]:
 for _order in (0, 1):
     lowers(getattr(aten, f"special_scaled_modified_bessel_k{_order}"))(_scaled_k(_order))
     lowers(getattr(aten, f"special_modified_bessel_k{_order}"))(_k(_order))
+
+
+@lowers(aten.igamma, aten.special_gammainc)
+def gammainc(x: jax.Array, y: jax.Array) -> jax.Array:
+    return _gamma(jsp.gammainc, 0.0, x, y)
+
+
+@lowers(aten.igammac, aten.special_gammaincc)
+def gammaincc(x: jax.Array, y: jax.Array) -> jax.Array:
+    return _gamma(jsp.gammaincc, 1.0, x, y)
+
+
+def _gamma(function: Callable[..., jax.Array], at_zero: float, x: jax.Array, y: jax.Array) -> jax.Array:
+    a, z = jnp.broadcast_arrays(*promoted_float(x, y))
+    bad = (a < 0) | (z < 0) | ((a == 0) & (z == 0)) | jnp.isnan(a) | jnp.isnan(z)
+    found = function(wide(jnp.where(bad, 1, a)), wide(jnp.where(bad, 1, z))).astype(a.dtype)
+    found = jnp.where(a == 0, 1 - at_zero, found)
+    found = jnp.where(jnp.isinf(a), jnp.where(jnp.isinf(z), jnp.nan, at_zero), found)
+    found = jnp.where(jnp.isinf(z) & ~jnp.isinf(a), 1 - at_zero, found)
+    return jnp.where(bad, jnp.nan, found)
+
+
+@lowers(aten.special_zeta)
+def zeta(x: Operand, q: Operand) -> jax.Array:
+    """XLA's loses digits near 0 in float32 and where q is negative, and has NaN where the function has poles."""
+    x, q = jnp.broadcast_arrays(*promoted_float(x, q))
+    pole = ((q <= 0) & (q == jnp.floor(q)) & (x > 1)) | (x == 1)
+    power, start = x.astype(jnp.float64), jnp.where(pole | jnp.isinf(q), 1, q).astype(jnp.float64)
+
+    def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        at, total = state
+        return jnp.where(at < 1, at + 1, at), total + jnp.where(at < 1, at**-power, 0)
+
+    # The sum's first terms, up to where q is positive.
+    at, total = lax.while_loop(lambda state: jnp.any(state[0] < 1), step, (start, jnp.zeros_like(start)))
+    return jnp.where(pole, jnp.inf, total + jsp.zeta(power, at)).astype(x.dtype)
+
+
+@lowers(aten.polygamma.default)
+def polygamma(n: int, x: jax.Array) -> jax.Array:
+    x = inexact(x)
+    if n == 0:
+        return jsp.digamma(x)
+    x64 = x.astype(jnp.float64)
+    if n == 1:  # torch mirrors it where it is negative.
+        here = jnp.where(x64 < 0.5, 1 - x64, x64)
+        mirrored = jnp.square(math.pi / jnp.sin(math.pi * x64)) - jsp.zeta(2.0, here)
+        return jnp.where(x64 < 0.5, mirrored, jsp.zeta(2.0, here)).astype(x.dtype)
+    sign = 1.0 if n % 2 else -1.0
+    return (sign * math.factorial(n) * zeta(float(n + 1), x64)).astype(x.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,8 @@ from polypath.torch.dtypes import jax_dtype as dtype
 
 Scalar = bool | int | float | complex
 Operand = jax.Array | Scalar
+Shape = Sequence[int]
+Unary = Callable[[jax.Array], jax.Array]
 
 
 def default_float() -> np.dtype[Any]:

@@ -1,32 +1,19 @@
-"""Operators that move elements and compute nothing: views, joins, padding, creation."""
+"""Operators that see an array otherwise, which are views in torch, and those that write through such a view."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from jax import lax
 
 from polypath.torch.lowerings.table import aten, lowers, reads_strides
-from polypath.torch.lowerings.types import (
-    Operand,
-    Scalar,
-    axes,
-    axis,
-    cast,
-    default_float,
-    dtype,
-    is_contiguous,
-    is_inexact,
-    result_type,
-)
-
-Shape = Sequence[int]
+from polypath.torch.lowerings.types import Shape, axis, cast, dtype, is_contiguous
 
 
 @lowers(aten.view, aten._unsafe_view, aten.reshape, aten.view_copy.default, aten._reshape_copy, aten._reshape_alias)
@@ -222,203 +209,17 @@ def unbind(x: jax.Array, dim: int = 0) -> list[jax.Array]:
     return [select(x, dim, at) for at in range(x.shape[dim])]
 
 
-@lowers(aten.cat, aten.concat, aten.concatenate)
-def cat(tensors: Sequence[jax.Array], dim: int = 0) -> jax.Array:
-    of = result_type(*tensors)
-    some = [one for one in tensors if one.shape != (0,)] or list(tensors[:1])
-    return jnp.concatenate([cast(one, of) for one in some], axis(dim, some[0].ndim))
-
-
-@lowers(aten.stack)
-def stack(tensors: Sequence[jax.Array], dim: int = 0) -> jax.Array:
-    of = result_type(*tensors)
-    return jnp.stack([cast(one, of) for one in tensors], dim)
-
-
-@lowers(aten.repeat)
-def repeat(x: jax.Array, times: Shape) -> jax.Array:
-    return jnp.tile(x, tuple(times))
-
-
-@lowers(aten.repeat_interleave.self_int)
-def repeat_interleave(x: jax.Array, times: int, dim: int | None = None, *, output_size: Any = None) -> jax.Array:
-    return jnp.repeat(x, times, axis=dim)
-
-
-@lowers(aten.flip)
-def flip(x: jax.Array, dims: Shape) -> jax.Array:
-    return jnp.flip(x, axes(dims, x.ndim)) if dims else x
-
-
-@lowers(aten.roll)
-def roll(x: jax.Array, shifts: Shape, dims: Shape = ()) -> jax.Array:
-    return jnp.roll(x, tuple(shifts), tuple(dims)) if dims else jnp.roll(x, shifts[0] if shifts else 0)
-
-
-@lowers(aten.tril)
-def tril(x: jax.Array, diagonal: int = 0) -> jax.Array:
-    return jnp.tril(x, diagonal)
-
-
-@lowers(aten.triu)
-def triu(x: jax.Array, diagonal: int = 0) -> jax.Array:
-    return jnp.triu(x, diagonal)
-
-
-@lowers(aten.constant_pad_nd)
-def constant_pad(x: jax.Array, pad: Shape, value: Scalar = 0) -> jax.Array:
-    edges = [(0, 0, 0)] * (x.ndim - len(pad) // 2)
-    edges += [(pad[at], pad[at + 1], 0) for at in range(len(pad) - 2, -2, -2)]
-    if any(low + size + high < 0 for (low, high, _), size in zip(edges, x.shape, strict=True)):
-        raise ValueError(f"Padding {list(pad)} takes more than there is from a tensor of shape {list(x.shape)}.")
-    return jax.lax.pad(x, cast(value, x.dtype), edges)
-
-
-def _given(to: torch.dtype | None, value: Scalar | None = None) -> np.dtype[Any]:
-    if to is not None:
-        return dtype(to)
-    return default_float() if value is None else result_type(value)
-
-
-@lowers(aten.full.default)
-def full(size: Shape, value: Scalar, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return jnp.broadcast_to(cast(value, _given(dtype, value)), tuple(size))
-
-
-@lowers(aten.scalar_tensor)
-def scalar_tensor(value: Scalar, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return cast(value, _given(dtype))
-
-
-@lowers(aten.zeros.default, aten.empty.memory_format, aten._efficientzerotensor.default)
-def zeros(size: Shape, *, dtype: torch.dtype | None = None, memory_format: Any = None) -> jax.Array:
-    return jnp.zeros(tuple(size), _given(dtype))
-
-
-@lowers(aten.empty_permuted, aten.empty_strided)
-def empty_strided(size: Shape, layout: Shape, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return jnp.zeros(tuple(size), _given(dtype))
-
-
-@lowers(aten.ones.default)
-def ones(size: Shape, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return jnp.ones(tuple(size), _given(dtype))
-
-
-def _like(x: jax.Array, to: torch.dtype | None) -> np.dtype[Any]:
-    return x.dtype if to is None else dtype(to)
-
-
-@lowers(aten.full_like)
-def full_like(x: jax.Array, value: Scalar, *, dtype: torch.dtype | None = None, memory_format: Any = None) -> jax.Array:
-    return jnp.broadcast_to(cast(value, _like(x, dtype)), x.shape)
-
-
-@lowers(aten.zeros_like, aten.empty_like)
-def zeros_like(x: jax.Array, *, dtype: torch.dtype | None = None, memory_format: Any = None) -> jax.Array:
-    return jnp.zeros(x.shape, _like(x, dtype))
-
-
-@lowers(aten.ones_like)
-def ones_like(x: jax.Array, *, dtype: torch.dtype | None = None, memory_format: Any = None) -> jax.Array:
-    return jnp.ones(x.shape, _like(x, dtype))
-
-
-@lowers(aten.new_empty, aten.new_zeros)
-def new_zeros(x: jax.Array, size: Shape, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return jnp.zeros(tuple(size), _like(x, dtype))
-
-
-@lowers(aten.new_ones)
-def new_ones(x: jax.Array, size: Shape, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return jnp.ones(tuple(size), _like(x, dtype))
-
-
-@lowers(aten.new_full)
-def new_full(x: jax.Array, size: Shape, value: Scalar, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return jnp.broadcast_to(cast(value, _like(x, dtype)), tuple(size))
-
-
-@lowers(aten.new_empty_strided)
-def new_empty_strided(x: jax.Array, size: Shape, stride: Shape, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return jnp.zeros(tuple(size), _like(x, dtype))
-
-
-@lowers(aten.fill)
-def fill(x: jax.Array, value: Operand) -> jax.Array:
-    return jnp.broadcast_to(cast(value, x.dtype), x.shape)
-
-
-@lowers(aten.arange.default)
-def arange(end: Scalar, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return arange_step(0, end, dtype=dtype)
-
-
-@lowers(aten.arange.start)
-def arange_start(start: Scalar, end: Scalar, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return arange_step(start, end, dtype=dtype)
-
-
-@lowers(aten.arange.start_step)
-def arange_step(start: Any, end: Any, step: Any = 1, *, dtype: torch.dtype | None = None) -> jax.Array:
-    whole = all(isinstance(one, int) for one in (start, end, step))
-    to = np.dtype(np.int64) if whole and dtype is None else _given(dtype)
-    if not is_inexact(to):
-        start, end, step = int(start), int(end), int(step)
-    count = max(0, math.ceil((end - start) / step))
-    if not is_inexact(to):
-        return start + step * jax.lax.iota(to, count)
-    return (start + step * jax.lax.iota(jnp.float64, count)).astype(to)
-
-
-@lowers(aten.linspace.default)
-def linspace(start: Scalar, end: Scalar, steps: int, *, dtype: torch.dtype | None = None) -> jax.Array:
-    to = _given(dtype)
-    if steps < 2:
-        return jnp.full((steps,), start).astype(to)
-    at = jax.lax.iota(jnp.int64, steps)
-    step: Any = (end - start) / (steps - 1)  # type: ignore[operator]
-    return jnp.where(at < steps // 2, start + step * at, end - step * (steps - 1 - at)).astype(to)
-
-
-@lowers(aten.eye)
-def eye(n: int, m: int | None = None, *, dtype: torch.dtype | None = None) -> jax.Array:
-    return jnp.eye(n, m, dtype=_given(dtype))
-
-
-def _mirrored(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-    return size - 1 - np.abs(size - 1 - np.abs(at))
-
-
-def _nearest(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-    return np.clip(at, 0, size - 1)
-
-
-_MODES: Final = {"reflection_pad": _mirrored, "replication_pad": _nearest}
-
-
-def _edge_pad(inside: Any) -> Any:
-    def lowering(x: jax.Array, pad: Shape) -> jax.Array:
-        for back in range(len(pad) // 2):
-            dim, (low, high) = x.ndim - 1 - back, pad[2 * back : 2 * back + 2]
-            size = x.shape[dim]
-            x = jnp.take(x, inside(np.arange(-low, size + high), size), axis=dim)
-        return x
-
-    return lowering
-
-
-def _backward(forward: Any) -> Any:
-    return lambda grad, x, pad: jax.vjp(lambda x: forward(x, pad), x)[1](grad)[0]
-
-
-for _name, _inside in _MODES.items():
-    for _n in (1, 2, 3):
-        lowers(getattr(aten, f"{_name}{_n}d"))(_edge_pad(_inside))
-        lowers(getattr(aten, f"{_name}{_n}d_backward"))(_backward(_edge_pad(_inside)))
-
-
 @lowers(aten.resize.default)
 def resize(x: jax.Array, size: Shape, *, memory_format: Any = None) -> jax.Array:
     count, flat = math.prod(size), x.reshape(-1)
     return jnp.pad(flat[:count], (0, max(0, count - flat.size))).reshape(tuple(size))
+
+
+@lowers(aten.view_as_real, aten.view_as_real_copy)
+def view_as_real(x: jax.Array) -> jax.Array:
+    return jnp.stack([x.real, x.imag], -1)
+
+
+@lowers(aten.view_as_complex, aten.view_as_complex_copy)
+def view_as_complex(x: jax.Array) -> jax.Array:
+    return lax.complex(x[..., 0], x[..., 1])

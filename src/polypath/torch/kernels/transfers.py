@@ -1,0 +1,64 @@
+"""Values on their way between torch's CPU and the cluster, and from tensor to tensor."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from polypath.torch.buffers import NAME, read, tensor_of, write
+from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch
+from polypath.torch.trace import Ref, trace
+
+
+def upload(tensor: torch.Tensor) -> Ref:
+    """A value with what a tensor of torch's CPU holds."""
+    data = to_numpy(tensor)
+    with jax.enable_x64(True):
+        array = jax.device_put(data)
+    return Ref(data.shape, data.dtype, array)
+
+
+def number_or_upload(tensor: torch.Tensor) -> Ref:
+    """One of a single number as that number, which a program takes as an argument."""
+    return upload(tensor) if tensor.dim() else Ref((), None, tensor.item())
+
+
+def download(tensor: torch.Tensor) -> torch.Tensor:
+    """The same tensor on torch's CPU; waits for it."""
+    return to_torch(trace.value(read(tensor)))
+
+
+def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    """Put `source`'s values into `target`, from and to any device."""
+    if target.device.type != NAME:
+        target.copy_(download(source))
+        return target
+    if source.device.type != NAME:
+        source = tensor_of(upload(source), source.dtype)
+    ref = read(source)
+    shape, dtype = tuple(target.shape), jax_dtype(target.dtype)
+    if ref.shape != shape or ref.dtype != dtype:
+        ref = trace.add(Fit(shape, dtype), Fit(shape, dtype), [ref], [(shape, dtype)])[0]
+    write(target, ref)
+    return target
+
+
+class Fit(NamedTuple):
+    """Broadcast and cast."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+    def __call__(self, value: Any) -> list[Any]:
+        return [jnp.broadcast_to(cast(value, self.dtype), self.shape)]
+
+
+def cast(array: Any, dtype: Any) -> Any:
+    """As torch casts: of a complex number that is to be none, the real part."""
+    if np.issubdtype(array.dtype, np.complexfloating) and not np.issubdtype(dtype, np.complexfloating):
+        array = array.real
+    return array.astype(dtype)
