@@ -10,6 +10,7 @@ which is the optimizer's: so a step of training is one program even where Dynamo
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
@@ -26,7 +27,7 @@ from torch._ops import OpOverload
 from torch.fx.node import Node, map_arg
 from torch.utils import _pytree as pytree
 
-from polypath.torch import lowerings
+from polypath.torch import breaks, lowerings
 from polypath.torch.buffers import NAME, buffer_of, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype
 from polypath.torch.kernels.lowered import computed
@@ -42,10 +43,11 @@ def compile_graph(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) ->
     Raises:
         TorchError: an operator cannot be lowered; the sentence names it and the line that called it.
     """
+    breaks.goes_on(graph)
     return aot_autograd(
         fw_compiler=_part,
         bw_compiler=_part,
-        inference_compiler=_whole,
+        inference_compiler=functools.partial(_whole, breaks.break_of(graph)),
         decompositions=lowerings.decompositions(),
         partition_fn=_partition,
         keep_inference_input_mutations=True,
@@ -64,8 +66,8 @@ def _part(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callabl
     return _Graph(graph, start=False)
 
 
-def _whole(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-    return _Graph(graph, start=True)
+def _whole(at: breaks.Break | None, graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+    return _Graph(graph, start=True, ends_at=at)
 
 
 class _Graph:
@@ -75,10 +77,12 @@ class _Graph:
     the rest needs of that is an argument of the program.
     """
 
-    def __init__(self, graph: torch.fx.GraphModule, *, start: bool) -> None:
+    def __init__(self, graph: torch.fx.GraphModule, *, start: bool, ends_at: breaks.Break | None = None) -> None:
         self._boxed_call = True
         """torch looks for this among what an object has of its own."""
         self._start = start
+        """Whether no backward pass may be waited for."""
+        self._ends_at = ends_at
         self._inputs: list[Node] = []
         self._here: list[Node] = []
         """Done at each call, on the CPU."""
@@ -153,6 +157,8 @@ class _Graph:
         env.clear()
         if ends:
             trace.flush()
+            if self._ends_at is not None:
+                breaks.program_ended(self._ends_at)
         return results
 
     def _result(self, node: Any, env: dict[Node, Any], made: dict[Node, Ref]) -> Any:
@@ -263,6 +269,11 @@ def _is_there(node: Node) -> bool:
 
 def _check_lowered(node: Node, op: OpOverload) -> bool:
     """Refuse what no program can do; whether it draws random numbers."""
+    if op is aten._local_scalar_dense.default:
+        raise TorchError(
+            f"{op}{_line(node)} gives Python a number, for which the program would have to end; return the tensor and "
+            "read it outside."
+        )
     if lowerings.is_data_dependent(op, map_arg(node.args, lambda one: one.meta.get("val"))):  # pyright: ignore
         raise TorchError(
             f"{op}{_line(node)} has a result whose shape depends on data, which one program cannot have; compute "

@@ -152,7 +152,7 @@ def _set_tensor(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
 def _register_storages() -> None:
     torch.serialization.register_package(0, _tag, _load)
     _amend("clone", lambda storage: buffers.storage_like(storage._polypath))
-    _amend("cpu", lambda storage: transfers.download(buffers.bytes_of(storage)).untyped_storage())
+    _amend("cpu", lambda storage: transfers.download(buffers.bytes_of(storage), "UntypedStorage.cpu").untyped_storage())
     _amend("data_ptr", lambda storage: storage._cdata)  # Which is only compared: there is no memory.
 
 

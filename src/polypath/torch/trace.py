@@ -206,7 +206,8 @@ class Trace:
             self._told = True
             warnings.warn(
                 f"{self._alone} operators ran one by one, which took {self._spent * 1e3:.0f} ms of Python before their "
-                'program could start; torch.compile(..., backend="polypath") saves most of that at each call.',
+                'program could start; torch.compile(..., backend="polypath") saves most of that at each call '
+                "(within a function that is compiled, TORCH_LOGS=graph_breaks tells why they were left out).",
                 EagerWarning,
                 stacklevel=4,
             )

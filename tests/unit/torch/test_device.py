@@ -462,17 +462,6 @@ def test_a_tensor_elsewhere_is_told_in_a_compiled_function() -> None:
         bad(torch.ones(3, device=DEVICE))
 
 
-def test_a_graph_break_is_told_where_a_whole_graph_is_asked() -> None:
-    def f(x: Any) -> Any:
-        y = x + 1
-        print("broken")
-        return y * float(y.sum())
-
-    with pytest.raises(Exception, match=r"test_device\.py"):
-        compiled(f, fullgraph=True)(torch.ones(3, device=DEVICE))
-    assert compiled(f)(torch.ones(3, device=DEVICE)).tolist() == [12, 12, 12]
-
-
 def test_shapes_may_change_from_call_to_call() -> None:
     f = compiled(lambda x: torch.nn.functional.softmax(x, -1).sum(0) + torch.arange(x.shape[1], device=x.device))
     for rows in (2, 3, 5):

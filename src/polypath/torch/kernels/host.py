@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any, Final
 
@@ -36,7 +37,7 @@ def tell(op: OpOverload) -> None:
 
 def on_host(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Do an operator on torch's CPU in this process."""
-    here = pytree.tree_map(_fetched, (args, kwargs))
+    here = pytree.tree_map(functools.partial(_fetched, op), (args, kwargs))
     if op._schema.is_mutable:  # What was fetched is memory that nobody may write to or resize.
         here = pytree.tree_map(lambda one: one.clone() if isinstance(one, torch.Tensor) else one, here)
     results = op(*here[0], **here[1])
@@ -61,9 +62,9 @@ def on_host(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     return pytree.tree_map(_placed, results)
 
 
-def _fetched(leaf: Any) -> Any:
+def _fetched(op: OpOverload, leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor) and leaf.device.type == NAME:
-        return download(leaf)
+        return download(leaf, op)
     if isinstance(leaf, torch.device) and leaf.type == NAME:
         return torch.device("cpu")
     return leaf

@@ -74,7 +74,7 @@ def _zero(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _item(tensor: torch.Tensor) -> Any:
-    return download(tensor).item()
+    return download(tensor, aten._local_scalar_dense.default).item()
 
 
 def _resize(
@@ -83,7 +83,7 @@ def _resize(
     """Room for `size` elements: those that were there stay, in their order in memory."""
     if tuple(tensor.shape) == tuple(size):
         return tensor
-    old = download(tensor)
+    old = download(tensor, aten.resize_.default)
     replace(tensor, upload(old.clone().resize_(tuple(size))))
     return tensor
 
@@ -112,7 +112,7 @@ def _to_copy(
     dtype = dtype or tensor.dtype
     device = tensor.device if device is None else torch.device(device)
     if device.type != NAME:
-        return download(tensor).to(device=device, dtype=dtype, copy=True)
+        return download(tensor, aten._to_copy.default).to(device=device, dtype=dtype, copy=True)
     source = tensor if tensor.device.type == NAME else tensor_of(upload(tensor), tensor.dtype)
     strides = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     strides = strides.clone(memory_format=memory_format or torch.preserve_format).stride()

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from polypath.torch import breaks
 from polypath.torch.buffers import NAME, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch
 from polypath.torch.trace import Ref, trace
@@ -27,15 +28,16 @@ def number_or_upload(tensor: torch.Tensor) -> Ref:
     return upload(tensor) if tensor.dim() else Ref((), None, tensor.item())
 
 
-def download(tensor: torch.Tensor) -> torch.Tensor:
-    """The same tensor on torch's CPU; waits for it."""
+def download(tensor: torch.Tensor, by: object) -> torch.Tensor:
+    """The same tensor on torch's CPU, which the operator `by` asks for; waits for it."""
+    breaks.value_read(by)
     return to_torch(trace.value(read(tensor)))
 
 
 def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     """Put `source`'s values into `target`, from and to any device."""
     if target.device.type != NAME:
-        target.copy_(download(source))
+        target.copy_(download(source, torch.ops.aten.copy_.default))
         return target
     if source.device.type != NAME:
         source = tensor_of(upload(source), source.dtype)

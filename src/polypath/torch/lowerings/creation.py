@@ -135,6 +135,12 @@ def _jax_type(of: Any) -> Any:
     return dtype(of)
 
 
+@lowers(torch.ops.prims.convert_element_type.default)
+def convert(x: jax.Array, to: torch.dtype) -> jax.Array:
+    """What Dynamo makes of an `item()` that it takes into a graph."""
+    return cast(x, dtype(to))
+
+
 @lowers(aten.clone, aten.contiguous)
 def clone(x: jax.Array, *, memory_format: Any = None) -> jax.Array:
     return x

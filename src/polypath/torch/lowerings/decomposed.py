@@ -52,6 +52,6 @@ def _primitives() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
     found: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
     for name in torch._prims.__all__:
         operator = getattr(getattr(prims, name, None), "default", None)
-        if isinstance(operator, torch._ops.OpOverload) and hasattr(operator, "impl_aten"):
+        if isinstance(operator, torch._ops.OpOverload) and operator not in LOWERINGS and hasattr(operator, "impl_aten"):
             found[operator] = getattr(operator, "impl_aten")  # noqa: B009 - torch sets it afterwards.
     return found
