@@ -85,7 +85,7 @@ class _Graph:
         self._ends_at = ends_at
         self._inputs: list[Node] = []
         self._here: list[Node] = []
-        """Done at each call, on the CPU."""
+        """Done at each call, on the CPU or by no program."""
         self._there: list[Node] = []
         """Done by the program."""
         self._taken: dict[Node, None] = {}
@@ -100,6 +100,8 @@ class _Graph:
         self._plans: dict[tuple[Any, ...], _Plan] = {}
         for node in graph.graph.nodes:
             self._look_at(graph, node)
+        self._here += [node for node in self._there if self._is_same(node)]
+        self._there = [node for node in self._there if not self._is_same(node)]
         there = set(self._there)
         self._given = [node for node in self._written.values() if node in there]
         self._given += [node for node in self._outputs if isinstance(node, Node) and node in there]
@@ -123,6 +125,11 @@ class _Graph:
             if isinstance(node.target, OpOverload):
                 self._random |= _check_lowered(node, node.target)
 
+    def _is_same(self, node: Node) -> bool:
+        """Whether a node only hands an argument on (`loss.detach()` at a step's end), for which there need be no program."""
+        source = node.args[0] if self._start and node.target in _SAME else None
+        return source in self._inputs and source not in self._written
+
     def __call__(self, arguments: list[Any]) -> list[Any]:
         env: dict[Node, Any] = dict(zip(self._inputs, arguments, strict=True))
         arguments.clear()
@@ -133,20 +140,8 @@ class _Graph:
                 continue
             args, kwargs = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
             env[node] = node.target(*args, **kwargs)  # pyright: ignore
-        refs: list[Ref] = []
-        static: list[Any] = []
-        for node in self._taken:
-            value = env[node]
-            static.append(None if isinstance(value, torch.Tensor) else value)
-            if isinstance(value, torch.Tensor):
-                refs.append(read(value) if value.device.type == NAME else number_or_upload(value))
-        key = (*map(exact, static), *((ref.shape, ref.dtype or type(ref.array)) for ref in refs))
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = self._plan(static, refs)
-        outs = trace.add(plan.run, plan.key, refs, plan.avals, random=self._random, graph=True)
-        made = dict(zip(self._given, outs, strict=True))
-        ends = self._start and not self._written
+        made = self._add(env) if self._given else {}
+        ends = self._start and bool(self._given) and not self._written
         for target, source in self._written.items():
             if source in made:
                 ends |= self._start and buffer_of(env[target]).ref.array is not None
@@ -160,6 +155,22 @@ class _Graph:
             if self._ends_at is not None:
                 breaks.program_ended(self._ends_at)
         return results
+
+    def _add(self, env: dict[Node, Any]) -> dict[Node, Ref]:
+        """Have the program done; what it gives."""
+        refs: list[Ref] = []
+        static: list[Any] = []
+        for node in self._taken:
+            value = env[node]
+            static.append(None if isinstance(value, torch.Tensor) else value)
+            if isinstance(value, torch.Tensor):
+                refs.append(read(value) if value.device.type == NAME else number_or_upload(value))
+        key = (*map(exact, static), *((ref.shape, ref.dtype or type(ref.array)) for ref in refs))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._plan(static, refs)
+        outs = trace.add(plan.run, plan.key, refs, plan.avals, random=self._random, graph=True)
+        return dict(zip(self._given, outs, strict=True))
 
     def _result(self, node: Any, env: dict[Node, Any], made: dict[Node, Ref]) -> Any:
         if not isinstance(node, Node):
@@ -297,6 +308,9 @@ def _line(node: Node) -> str:
     place = lines[at[-1]]
     code = lines[at[-1] + 1] if at[-1] + 1 < len(lines) else ""
     return f" (called at {place.removeprefix('File ')}: `{code}`)"
+
+
+_SAME: Final = frozenset({aten.detach.default, aten.alias.default})
 
 
 class _Plan(NamedTuple):

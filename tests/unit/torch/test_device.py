@@ -334,6 +334,28 @@ def test_a_step_is_one_program_whatever_breaks_its_graph() -> None:
     assert (trace.programs - programs, trace.runs - runs) == (0, 5)
 
 
+def test_a_loss_that_is_only_detached_is_no_program_more() -> None:
+    model, x, y = model_and_data()
+    model, x, y = model.to(DEVICE), x.to(DEVICE), y.to(DEVICE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step() -> Any:
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    f = compiled(step)
+    losses = [f() for _ in range(3)]
+    runs = trace.runs
+    losses += [f() for _ in range(3)]
+    assert trace.runs == runs + 3
+    numbers = [loss.item() for loss in losses]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(set(numbers)) == 6
+
+
 def test_a_parameter_that_was_overwritten_is_donated() -> None:
     weight = torch.ones(1000, device=DEVICE)
     weight.add_(1)
