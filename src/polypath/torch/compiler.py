@@ -126,7 +126,7 @@ class _Graph:
                 self._random |= _check_lowered(node, node.target)
 
     def _is_same(self, node: Node) -> bool:
-        """Whether a node only hands an argument on (`loss.detach()` at a step's end), for which there need be no program."""
+        """Whether a node only hands an argument on (`loss.detach()` at a step's end), which needs no program."""
         source = node.args[0] if self._start and node.target in _SAME else None
         return source in self._inputs and source not in self._written
 
