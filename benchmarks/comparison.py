@@ -119,7 +119,7 @@ def compare(
 def conclude(result: RenderableType, facts: Mapping[str, str], versions: Mapping[str, str]) -> str:
     """Print a result with the command, the machine and the versions that it was made with; the command."""
     command = shlex.join(sys.orig_argv)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = Console() if sys.stdout.isatty() else Console(width=180)
     console.print(result)
     console.print(f"Command: {command}", highlight=False, soft_wrap=True)
     for title, group in (("Machine", facts), ("Versions", versions)):
