@@ -48,8 +48,9 @@ def worker_environment(environ: Mapping[str, str], platform: str | None) -> dict
     if platform:
         env["JAX_PLATFORMS"] = platform
     env.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Of one that is there twice, the last counts: the user's.
-    env["GLIBC_TUNABLES"] = ":".join(filter(None, (_HUGE_PAGES, env.get("GLIBC_TUNABLES"))))
+    tunables = env.get("GLIBC_TUNABLES", "")
+    if _HUGE_PAGES.partition("=")[0] not in tunables:
+        env["GLIBC_TUNABLES"] = f"{tunables}:{_HUGE_PAGES}".removeprefix(":")
     env["PYTHONUNBUFFERED"] = "1"
     return env
 

@@ -60,11 +60,9 @@ class Lane:
 class Lanes:
     """One lane for each kind of program, and one for each stream of those that may run side by side."""
 
-    __slots__ = ("_lanes", "_latest", "_streams", "_used")
+    __slots__ = ("_lanes", "_latest", "_streams")
 
     def __init__(self) -> None:
-        self._used = False
-        """Whether there was ever a lane: most workers never need one."""
         self._lanes: dict[ProgramKind, Lane] = {}
         self._streams: dict[tuple[ProgramKind, int], Lane] = {}
         self._latest: Lane | None = None
@@ -72,7 +70,6 @@ class Lanes:
     def __getitem__(self, kind: ProgramKind) -> Lane:
         lane = self._lanes.get(kind)
         if lane is None:
-            self._used = True
             lane = self._lanes[kind] = Lane(kind)
         return lane
 
@@ -80,7 +77,6 @@ class Lanes:
         """The lane of a stream of programs of that kind: a client's thread has one."""
         lane = self._streams.get((kind, number))
         if lane is None:
-            self._used = True
             if len(self._streams) >= _STREAMS:
                 self._end_idle()
             lane = self._streams[kind, number] = Lane(f"{kind}-stream")
@@ -98,7 +94,8 @@ class Lanes:
     @property
     def busy(self) -> bool:
         """Whether any is."""
-        return self._used and any(lane.busy for lane in self._all())
+        # Most workers never need a lane, and each Execute asks.
+        return bool(self._lanes or self._streams) and any(lane.busy for lane in self._all())
 
     def _all(self) -> list[Lane]:
         return [*self._lanes.values(), *self._streams.values()]

@@ -185,5 +185,8 @@ def test_flags_that_are_all_ours_vanish(flag: str) -> None:
 
 def test_workers_memory_is_on_huge_pages_unless_the_user_says_no() -> None:
     assert worker_environment({}, None)["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
-    env = worker_environment({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, None)
-    assert env["GLIBC_TUNABLES"].split(":")[-1] == "glibc.malloc.hugetlb=0"
+    for tunables, wanted in {
+        "glibc.malloc.hugetlb=0": "glibc.malloc.hugetlb=0",
+        "glibc.malloc.check=3": "glibc.malloc.check=3:glibc.malloc.hugetlb=1",
+    }.items():
+        assert worker_environment({"GLIBC_TUNABLES": tunables}, None)["GLIBC_TUNABLES"] == wanted

@@ -242,14 +242,14 @@ class PjrtExecutor(Executor):
         place = self._place(source.devices)
         jaxlib.prepare(source.program)
         options = jaxlib.options_for(source.options, [device.id for device in place.found])
+        asking = partitioning.asks(source.program)
+        if source.callbacks is not None or asking:  # It depends on functions of its client.
+            return self._compile(source, place, options, asking)
         same = msgspec.structs.replace(source, options=jaxlib.options_key(options))
         key = Cache.key(
             "pjrt", same, self._nodes, len(self._local), jaxlib.VERSION, cpu_features(),
             place.client.platform, self.platform.version, [d.kind for d in self.devices],
         )  # fmt: skip
-        asking = partitioning.asks(source.program)
-        if source.callbacks is not None or asking:  # It depends on functions of its client.
-            return self._compile(source, place, options, asking)
         # On GPUs the hosts of a program tune it together while they compile it, so none may wait for another.
         with self._cache.alone(key) if self.platform.name == "cpu" else contextlib.nullcontext():
             found = self._from_cache(key, place, options)
