@@ -1,17 +1,12 @@
-"""Chains of small computations, as in figure 5 of the Pathways paper (Barham et al., 2022).
-
-python benchmarks/chains.py [--quick] [--rounds N] [--json OUT] [--ray-python PYTHON] [--only NAME]
-"""
+"""Chains of small computations, as in figure 5 of the Pathways paper (Barham et al., 2022)."""
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 import lineup
-import typer
-from comparison import JsonFile, Limit, Only, Quick, RayPython, Rounds, compare
-from lineup import Contender
+from comparison import Asked, Question
+from lineup import RAY, Contender
 
 METRICS: Final = {"op_by_op": "op by op,\n1/s", "chained": "chained,\n1/s", "fused": "fused,\n1/s"}
 REAL: Final = (1, 2, 4)
@@ -21,31 +16,27 @@ SIMULATED_DEVICES: Final = 4
 AWAIT_EVERY: Final = 24
 """About 32 programs with collectives in flight deadlock XLA on CPU. Polypath sees to that by itself."""
 
-CAPTION: Final = "\n".join(
-    (
-        "Computations per second; one is an AllReduce of a scalar and an addition. op by op: a program each, awaited "
-        "each time. chained:",
-        "128 programs, each on the result before, awaited at the end. fused: 128 in one program, awaited. Real hosts "
-        "have one CPU device.",
-        f"Multi-controller awaits every {AWAIT_EVERY}th program of a chain: about 32 unawaited deadlock XLA's CPU "
-        "collectives. Polypath's workers bound that themselves.",
-        f"Simulated hosts have {SIMULATED_DEVICES} devices, run nothing, and get every command: their figures are what "
-        "the controller can drive; ×: against one.",
-        "Ray: actors that add up floats of all actors, without JAX; its compiled graph of a chain has 128 nodes for "
-        "each actor.",
-    )
+CAPTION: Final = (
+    "Computations per second; one is an AllReduce of a scalar and an addition. op by op: a program each, awaited each "
+    "time. chained: 128 programs, each on the result before, awaited at the end. fused: 128 in one program, awaited.\n"
+    f"Real hosts have one CPU device. Multi-controller awaits every {AWAIT_EVERY}th program of a chain: about 32 "
+    "unawaited deadlock XLA's CPU collectives. Polypath's workers bound that themselves.\n"
+    f"Simulated hosts have {SIMULATED_DEVICES} devices, run nothing, and get every command: their figures are what the "
+    "controller can drive; ×: against one.\n"
+    "Ray: actors that add up floats of all actors, without JAX; its compiled graph of a chain has 128 nodes for each "
+    "actor."
 )
 
 
-def contenders(quick: bool, ray_python: str) -> list[Contender]:
-    effort = [f"--calls={100 if quick else 500}", f"--chains={2 if quick else 10}"]
+def contenders(asked: Asked) -> list[Contender]:
+    effort = [f"--calls={100 if asked.quick else 500}", f"--chains={2 if asked.quick else 10}"]
     return [
-        *(contender for hosts in REAL for contender in _real(hosts, effort, ray_python)),
+        *(contender for hosts in REAL for contender in _real(hosts, effort, asked.pythons[RAY])),
         *(_simulated(hosts, effort) for hosts in SIMULATED),
     ]
 
 
-def _real(hosts: int, effort: list[str], ray_python: str) -> list[Contender]:
+def _real(hosts: int, effort: list[str], ray: str) -> list[Contender]:
     group = f"hosts: {hosts}"
     steps, actors = [*effort, f"--devices={hosts}"], [*effort, f"--hosts={hosts}"]
     bounded, compiled = [*steps, f"--await-every={AWAIT_EVERY}"], [*actors, "--compiled"]
@@ -60,8 +51,8 @@ def _real(hosts: int, effort: list[str], ray_python: str) -> list[Contender]:
                 else lineup.jax("jax_chains.py", steps, 1)
             ),
         ),
-        Contender("Ray actor calls", group, lambda: lineup.ray("ray_chains.py", actors, ray_python)),
-        Contender("Ray compiled graph", group, lambda: lineup.ray("ray_chains.py", compiled, ray_python)),
+        RAY.contender("Ray actor calls", group, ray, "ray_chains.py", actors),
+        RAY.contender("Ray compiled graph", group, ray, "ray_chains.py", compiled),
     ]
 
 
@@ -74,27 +65,7 @@ def _simulated(hosts: int, effort: list[str]) -> Contender:
     )
 
 
-def main(
-    *,
-    rounds: Rounds = None,
-    quick: Quick = False,
-    json_file: JsonFile = None,
-    ray_python: RayPython = sys.executable,
-    only: Only = "",
-    limit: Limit = 180,
-) -> None:
-    """Compare how fast chains of small computations run."""
-    compare(
-        "Chains of small computations",
-        contenders(quick, ray_python),
-        METRICS,
-        CAPTION,
-        rounds=rounds or (1 if quick else 3),
-        only=only,
-        limit=limit,
-        json_file=json_file,
-    )
-
-
 if __name__ == "__main__":
-    typer.run(main)
+    Question(
+        "Chains of small computations", contenders, METRICS, lambda _: CAPTION, rounds=3, limit=180, peers=[RAY]
+    ).ask()

@@ -1,18 +1,13 @@
-"""What one call costs: Polypath beside JAX in process, multi-controller JAX and Ray.
-
-python benchmarks/dispatch.py [--quick] [--rounds N] [--json OUT] [--ray-python PYTHON] [--only NAME]
-"""
+"""What one call costs: Polypath beside JAX in process, multi-controller JAX and Ray."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Final
 
 import lineup
-import typer
-from comparison import JsonFile, Limit, Only, Quick, RayPython, Rounds, compare
-from lineup import Contender
+from comparison import Asked, Question
+from lineup import RAY, Contender
 
 AWAIT_EVERY: Final = 24
 """As in `contenders/jax_steps.py`."""
@@ -38,20 +33,19 @@ class Effort:
         return [f"--calls={self.calls}", f"--burst={self.burst}", *more]
 
 
-FULL: Final = Effort(calls=1000, burst=2400)
-QUICK: Final = Effort(calls=200, burst=480)
+def effort(asked: Asked) -> Effort:
+    return Effort(calls=200, burst=480) if asked.quick else Effort(calls=1000, burst=2400)
 
 
-def contenders(effort: Effort, ray_python: str) -> list[Contender]:
+def contenders(asked: Asked) -> list[Contender]:
+    ray, arguments = asked.pythons[RAY], effort(asked).arguments
     one, host, hosts = "1 device", "8 devices of 1 host", "8 devices of 2 hosts"
-    steps, add = "jax_steps.py", "ray_add.py"
-    on_1, on_8 = effort.arguments("--devices=1"), effort.arguments("--devices=8")
-    compiled = effort.arguments("--compiled")
+    steps, on_1, on_8 = "jax_steps.py", arguments("--devices=1"), arguments("--devices=8")
     return [
         Contender("Polypath 1×1", one, lambda: lineup.polypath(steps, on_1, 1, 1)),
         Contender("JAX in process", one, lambda: lineup.jax(steps, on_1, 1)),
-        Contender("Ray actor call", one, lambda: lineup.ray(add, effort.arguments(), ray_python)),
-        Contender("Ray compiled graph", one, lambda: lineup.ray(add, compiled, ray_python)),
+        RAY.contender("Ray actor call", one, ray, "ray_add.py", arguments()),
+        RAY.contender("Ray compiled graph", one, ray, "ray_add.py", arguments("--compiled")),
         Contender("Polypath 1×8", host, lambda: lineup.polypath(steps, on_8, 1, 8)),
         Contender("JAX in process", host, lambda: lineup.jax(steps, on_8, 8)),
         Contender("Polypath 2×4", hosts, lambda: lineup.polypath(steps, on_8, 2, 4)),
@@ -59,44 +53,19 @@ def contenders(effort: Effort, ray_python: str) -> list[Contender]:
     ]
 
 
-def caption(effort: Effort) -> str:
+def caption(asked: Asked) -> str:
     """What one has to know to read the table."""
-    return "\n".join(
-        (
-            "add: a jitted int32 scalar + 1. psum: a jitted shard_map that psums one float32 per device. CPU devices.",
-            f"blocked: median of {effort.calls:,} calls, each awaited. calls/s: {effort.burst:,} calls, each on the "
-            "result before, awaited at the end;",
-            f"psum also every {AWAIT_EVERY} calls, for every contender alike: about 32 unawaited deadlock XLA's "
-            "CPU collectives.",
-            "Multi-controller: figures of the first of its processes; its add runs in that process alone.",
-            "Ray: an actor's method that adds two floats, without JAX: a lower bound. Its compiled graph has at most "
-            "10 calls in flight.",
-        )
-    )
-
-
-def main(
-    *,
-    rounds: Rounds = None,
-    quick: Quick = False,
-    json_file: JsonFile = None,
-    ray_python: RayPython = sys.executable,
-    only: Only = "",
-    limit: Limit = 120,
-) -> None:
-    """Compare what one call costs on Polypath with what it costs elsewhere."""
-    effort = QUICK if quick else FULL
-    compare(
-        "What one call costs",
-        contenders(effort, ray_python),
-        METRICS,
-        caption(effort),
-        rounds=rounds or (1 if quick else 5),
-        only=only,
-        limit=limit,
-        json_file=json_file,
+    of = effort(asked)
+    return (
+        "add: a jitted int32 scalar + 1. psum: a jitted shard_map that psums one float32 per device. CPU devices.\n"
+        f"blocked: median of {of.calls:,} calls, each awaited. calls/s: {of.burst:,} calls, each on the result before, "
+        f"awaited at the end; psum also every {AWAIT_EVERY} calls, for every contender alike: about 32 unawaited "
+        "deadlock XLA's CPU collectives.\n"
+        "Multi-controller: figures of the first of its processes; its add runs in that process alone.\n"
+        "Ray: an actor's method in a process of its own that adds two floats, without JAX: a lower bound. "
+        "Ray's compiled graph has at most 10 calls in flight."
     )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    Question("What one call costs", contenders, METRICS, caption, peers=[RAY]).ask()

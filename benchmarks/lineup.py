@@ -1,6 +1,7 @@
 """How a contender of each kind is run: the commands for its script in `contenders/`, and their environment.
 
-Knows nothing of what is measured: a script gets its own arguments.
+Knows nothing of what is measured: a script gets its own arguments. What Polypath is compared with and does not
+depend on is a `Peer`: its scripts run with the Python of an environment of its own.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import shlex
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +32,32 @@ class Contender:
     group: str
     """Rows of a group are compared; the first of them is Polypath."""
     commands: Callable[[], Sequence[Command]]
+    peer: Peer | None = None
+    """What it needs beyond Polypath's own environment."""
+
+
+@dataclass(frozen=True, eq=False)
+class Peer:
+    """What lives in an environment of its own."""
+
+    name: str
+    requirement: str
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def option(self) -> str:
+        return f"{self.name.lower()}-python"
+
+    @property
+    def how_to_install(self) -> str:
+        folder = f".venv-{self.name.lower()}"
+        install = f"{folder}/bin/pip install {shlex.quote(self.requirement)}"
+        return f"python3 -m venv {folder}, then {install}, and give --{self.option}={folder}/bin/python"
+
+    def contender(self, name: str, group: str, python: str, script: str, arguments: Sequence[str]) -> Contender:
+        """A script of it, run with the Python of its environment."""
+        command = Command([python, str(_SCRIPTS / script), *arguments], environment(**self.settings))
+        return Contender(name, group, lambda: [command], self)
 
 
 def polypath(
@@ -73,14 +101,11 @@ def multi_controller(script: str, arguments: Sequence[str], processes: int, devi
     return [Command([*command, f"--process={process}"], settings) for process in range(processes)]
 
 
-def ray(script: str, arguments: Sequence[str], python: str) -> list[Command]:
-    """A script of Ray's, with a Python that has it."""
-    # Ray would otherwise leave a token in the user's home, and report home.
-    settings = environment(RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
-    return [Command([python, str(_SCRIPTS / script), *arguments], settings)]
-
-
 def environment(**settings: str) -> dict[str, str]:
     """Ours, without what would make contenders differ in what they do."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS_TO_SET)}
     return kept | settings
+
+
+# Ray would otherwise leave a token in the user's home, and report home.
+RAY: Final = Peer("Ray", "ray[cgraph]", {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"})

@@ -9,7 +9,6 @@ they would not: the CPU of head and hosts is given apart.
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Annotated, Final
 import machine
 import typer
 from lineup import environment
+from report import conclude
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from runner import Command, ContenderFailed, adopt_orphans, run
 
@@ -38,7 +37,7 @@ COLUMNS: Final = {
     "head_mib": "head\nMiB",
     "host_us": "a host's\nCPU, µs",
     "below_mib": "hosts\nMiB",
-    "processes": "\nprocesses",
+    "processes": "processes",
 }
 
 
@@ -55,9 +54,8 @@ def main(
     adopt_orphans()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     table = Table(title="What a step costs over many hosts", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("\nhosts", "\ndevices", *COLUMNS.values()):
+    for heading in ("hosts", "devices", *COLUMNS.values()):
         table.add_column(heading, justify="right", no_wrap=True)
-    versions = machine.versions("polypath", "jax", "jaxlib", "pyzmq")
     failed = False
     for count in hosts or (1, 10, 100, 1000, 2500):
         shape = [f"--hosts={count}", f"--devices-per-host={DEVICES_PER_HOST}", f"--calls={calls}", f"--burst={burst}"]
@@ -70,19 +68,13 @@ def main(
             continue
         figures = (samples[name] for name in COLUMNS)
         table.add_row(f"{count:,}", f"{count * DEVICES_PER_HOST:,}", *(_figure(figure) for figure in figures))
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    console.print(table)
-    console.print(
+    caption = (
         "A step: a jitted shard_map that psums one float32 per device.\n"
         f"blocked: median of {calls} calls, each awaited; CPU is of these, per call, and per host and call.\n"
         f"enqueue: what the client's call takes, median and mean of {burst:,} calls, each on the result before, "
-        "awaited at the end;\nstep: the time of one of these.",
-        style="dim",
+        "awaited at the end; step: the time of one of these."
     )
-    console.print(f"Command: {shlex.join(sys.orig_argv)}", highlight=False, soft_wrap=True)
-    for title, group in (("Machine", facts), ("Versions", versions)):
-        text = ", ".join(f"{name} {value}" for name, value in group.items())
-        console.print(f"{title}: {text}", highlight=False, soft_wrap=True)
+    conclude(table, caption, facts, machine.versions("polypath", "jax", "jaxlib", "pyzmq"))
     raise typer.Exit(failed)
 
 

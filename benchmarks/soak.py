@@ -19,11 +19,9 @@ from typing import Annotated, Any, Final
 import machine
 import psutil
 import typer
-from comparison import Quick, conclude
+from report import conclude
 from rich import box
-from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 SAMPLES: Final = 10
 WARM_UP: Final = 0.3
@@ -34,7 +32,7 @@ KIB: Final = 1024
 
 def main(
     *,
-    quick: Quick = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A twentieth of the work.")] = False,
     dispatches: Annotated[int, typer.Option(min=100, help="Programs started.")] = 100_000,
     transfers: Annotated[int, typer.Option(min=100, help="Arrays moved up and down.")] = 10_000,
     hosts: Annotated[int, typer.Option(min=1)] = 2,
@@ -59,10 +57,10 @@ def main(
             look.now(time.perf_counter() - start)
         caption = (
             f"{dispatches:,} dispatches, a fifth of them over all {hosts * devices_per_host} devices, and "
-            f"{transfers:,} transfers of up to 1 MiB,\nafter {WARM_UP:.0%} as many that do not count. MiB of "
+            f"{transfers:,} transfers of up to 1 MiB, after {WARM_UP:.0%} as many that do not count. MiB of "
             "anonymous memory. growth: last against first; line: by the straight line through all samples."
         )
-        conclude(Group(look.table(), Text(caption, style="dim")), facts, machine.versions("polypath", "jax", "jaxlib"))
+        conclude(look.table(), caption, facts, machine.versions("polypath", "jax", "jaxlib"))
         raise typer.Exit(look.leaks())
 
 

@@ -7,26 +7,22 @@ from collections.abc import Mapping, Sequence
 
 from lineup import Contender
 from rich import box
-from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 Rounds = Sequence[dict[str, float]]
 
 
-def render(
-    title: str, metrics: Mapping[str, str], rows: Sequence[tuple[Contender, Rounds, str]], caption: str
-) -> Group:
-    """The table and what one has to know to read it; `rows` are contenders, their rounds and a note."""
+def render(title: str, metrics: Mapping[str, str], rows: Sequence[tuple[Contender, Rounds, str]]) -> Table:
+    """`rows` are contenders, their rounds and a note."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("contender", min_width=22, max_width=32)
+    table.add_column("contender", min_width=22, max_width=32, overflow="fold")
     # What only Polypath has is compared with nothing.
     compared = {metric for contender, measured, _ in rows if not _is_ours(contender) for metric in _medians(measured)}
     for metric, heading in metrics.items():
         table.add_column(heading, justify="right", no_wrap=True)
         if metric in compared:
-            table.add_column("\n×", justify="right", no_wrap=True)
+            table.add_column("×", justify="right", no_wrap=True)
     polypath: dict[str, float] = {}
     group = ""
     for contender, measured, note in rows:
@@ -43,7 +39,7 @@ def render(
         table.add_row(contender.name, *cells)
         if note:
             table.add_row(f"[red]{escape(note)}")
-    return Group(table, Text(caption, style="dim"))
+    return table
 
 
 def _is_ours(contender: Contender) -> bool:

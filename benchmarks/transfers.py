@@ -8,7 +8,6 @@ error, and the exit status is 1.
 
 from __future__ import annotations
 
-import shlex
 import signal
 import statistics
 import sys
@@ -19,6 +18,7 @@ from typing import Annotated, Final
 import machine
 import typer
 from lineup import cluster_of, environment
+from report import conclude
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -28,8 +28,8 @@ _SCRIPTS: Final = Path(__file__).parent / "contenders"
 _SIZES: Final = {"1 KiB": 1 << 10, "64 KiB": 1 << 16, "1 MiB": 1 << 20, "64 MiB": 64 << 20, "1 GiB": 1 << 30}
 _OVER_GRPC: Final = {"IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES": str(1 << 40)}
 _CAPTION: Final = (
-    "Medians in ms. up: device_put of an ordinary numpy array, waited for; aligned: of one that begins at a multiple\n"
-    "of 64 bytes, which JAX in process does not copy. down: np.asarray of a computed array, which JAX in process\n"
+    "Medians in ms. up: device_put of an ordinary numpy array, waited for; aligned: of one that begins at a multiple "
+    "of 64 bytes, which JAX in process does not copy. down: np.asarray of a computed array, which JAX in process "
     "does not copy either; copied: np.array of it, which it does. Every result is dropped before the next transfer."
 )
 _METRICS: Final = {"put": "up", "put aligned": "up, aligned", "get": "down", "get copied": "down, copied"}
@@ -84,14 +84,7 @@ def main(
                 found[name].append(run([make(chosen, times)], limit)["samples"])
             except (ContenderFailed, OSError) as error:
                 errors[name] = str(error)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(_table(sizes, found, errors))
-    console.print(_CAPTION, style="dim", highlight=False, soft_wrap=True)
-    console.print(f"Command: {shlex.join(sys.orig_argv)}", highlight=False, soft_wrap=True)
-    versions = machine.versions("polypath", "jax", "jaxlib", "pyzmq")
-    for title, group in (("Machine", facts), ("Versions", versions)):
-        text = ", ".join(f"{name} {value}" for name, value in group.items())
-        console.print(f"{title}: {text}", highlight=False, soft_wrap=True)
+    conclude(_table(sizes, found, errors), _CAPTION, facts, machine.versions("polypath", "jax", "jaxlib", "pyzmq"))
     raise typer.Exit(bool(errors))
 
 
