@@ -1,4 +1,4 @@
-"""What one call costs: Polypath beside JAX in process, multi-controller JAX and Ray."""
+"""What one call costs: Polypath beside JAX in process, multi-controller JAX, Ray and Monarch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import lineup
 from comparison import Asked, Question
-from lineup import RAY, Contender
+from lineup import MONARCH, RAY, Contender
 
 AWAIT_EVERY: Final = 24
 """As in `contenders/jax_steps.py`."""
@@ -38,7 +38,7 @@ def effort(asked: Asked) -> Effort:
 
 
 def contenders(asked: Asked) -> list[Contender]:
-    ray, arguments = asked.pythons[RAY], effort(asked).arguments
+    ray, monarch, arguments = asked.pythons[RAY], asked.pythons[MONARCH], effort(asked).arguments
     one, host, hosts = "1 device", "8 devices of 1 host", "8 devices of 2 hosts"
     steps, on_1, on_8 = "jax_steps.py", arguments("--devices=1"), arguments("--devices=8")
     return [
@@ -46,6 +46,7 @@ def contenders(asked: Asked) -> list[Contender]:
         Contender("JAX in process", one, lambda: lineup.jax(steps, on_1, 1)),
         RAY.contender("Ray actor call", one, ray, "ray_add.py", arguments()),
         RAY.contender("Ray compiled graph", one, ray, "ray_add.py", arguments("--compiled")),
+        MONARCH.contender("Monarch endpoint call", one, monarch, "monarch_add.py", arguments()),
         Contender("Polypath 1×8", host, lambda: lineup.polypath(steps, on_8, 1, 8)),
         Contender("JAX in process", host, lambda: lineup.jax(steps, on_8, 8)),
         Contender("Polypath 2×4", hosts, lambda: lineup.polypath(steps, on_8, 2, 4)),
@@ -62,10 +63,10 @@ def caption(asked: Asked) -> str:
         f"awaited at the end; psum also every {AWAIT_EVERY} calls, for every contender alike: about 32 unawaited "
         "deadlock XLA's CPU collectives.\n"
         "Multi-controller: figures of the first of its processes; its add runs in that process alone.\n"
-        "Ray: an actor's method in a process of its own that adds two floats, without JAX: a lower bound. "
+        "Ray and Monarch: an actor's method in a process of its own that adds two floats, without JAX: a lower bound. "
         "Ray's compiled graph has at most 10 calls in flight."
     )
 
 
 if __name__ == "__main__":
-    Question("What one call costs", contenders, METRICS, caption, peers=[RAY]).ask()
+    Question("What one call costs", contenders, METRICS, caption, peers=[RAY, MONARCH]).ask()

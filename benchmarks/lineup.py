@@ -20,7 +20,7 @@ from typing import Final
 from runner import Command
 
 _SCRIPTS: Final = Path(__file__).parent / "contenders"
-_OURS_TO_SET: Final = ("JAX_", "XLA_", "IFRT_PROXY_", "RAY_")
+_OURS_TO_SET: Final = ("JAX_", "XLA_", "IFRT_PROXY_", "RAY_", "MONARCH_", "HYPERACTOR_")
 _cluster_numbers: Final = itertools.count()
 
 
@@ -109,3 +109,4 @@ def environment(**settings: str) -> dict[str, str]:
 
 # Ray would otherwise leave a token in the user's home, and report home.
 RAY: Final = Peer("Ray", "ray[cgraph]", {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"})
+MONARCH: Final = Peer("Monarch", "torchmonarch")

@@ -1,4 +1,4 @@
-"""How long a start takes: Polypath beside JAX in process, multi-controller JAX and Ray."""
+"""How long a start takes: Polypath beside JAX in process, multi-controller JAX, Ray and Monarch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import lineup
 from comparison import Asked, Question
-from lineup import RAY, Contender
+from lineup import MONARCH, RAY, Contender
 
 METRICS: Final = {
     "own_import_ms": "import\npolypath, ms",
@@ -25,8 +25,8 @@ def caption(asked: Asked) -> str:
     bytecode = "none" if NO_BYTECODE in asked.switches else "there, as pip leaves it"
     return (
         "start to devices: from polypath.start(), jax.distributed.initialize() or ray.init() until jax.devices() has "
-        "returned (Ray: init).\n"
-        "first result: of a small jitted program after that, for Ray of an actor's method. An earlier run "
+        "returned (Ray: init; Monarch: until a process of this_host().spawn_procs() is there).\n"
+        "first result: of a small jitted program after that, for Ray and Monarch of an actor's method. An earlier run "
         "has compiled the programs.\n"
         f"Python's bytecode: {bytecode}. Multi-controller: figures of the first of its processes."
     )
@@ -55,6 +55,7 @@ def contenders(asked: Asked) -> list[Contender]:
         ours(1, 1),
         Contender("JAX in process", "hosts: 1", lambda: lineup.jax(start, ["--devices=1"], 1)),
         RAY.contender("Ray", "hosts: 1", asked.pythons[RAY], "ray_start.py", []),
+        MONARCH.contender("Monarch", "hosts: 1", asked.pythons[MONARCH], "monarch_start.py", []),
         ours(2, 8),
         theirs(2, 8),
         ours(4, 8),
@@ -71,6 +72,6 @@ if __name__ == "__main__":
             METRICS,
             caption,
             warm_up=True,
-            peers=[RAY],
+            peers=[RAY, MONARCH],
             switches={NO_BYTECODE: "without Python's bytecode, which pip leaves beside what it installs"},
         ).ask()
