@@ -136,6 +136,7 @@ class Head:
             events.Reply: frontend.deliver,
             events.Call: frontend.call,
             events.Release: frontend.release,
+            events.Unanswerable: frontend.unanswerable,
         }
         return frontend
 
@@ -180,7 +181,7 @@ class Head:
     # --- Effects ------------------------------------------------------------------------------
 
     def _send(self, effect: events.Send) -> None:
-        self._channel.send(effect.hosts, effect.sequence, effect.command)
+        self._channel.send(effect.hosts, effect.sequence, effect.command, urgent=effect.urgent)
 
     async def _start(self, effect: events.Start) -> None:
         """Start an island's workers as one group, with the service through which they form it."""

@@ -339,6 +339,28 @@ SLOT_BYTES: Final = 2 << 20
 """The memory of a link: small enough to stay in the processor's caches."""
 
 
+class Notify(Command, frozen=True):
+    """Tell the client itself, by its pipe, once all values (the shards on this worker) are computed or failed.
+
+    The worker's end of the pipe stays open until `executable` is unloaded.
+    """
+
+    executable: ExecutableId
+    values: tuple[ValueId, ...]
+    address: str
+    """The client's pipe."""
+    number: int
+    """The client's, for the question."""
+    of: int
+    """So many workers tell."""
+    device: DeviceId | None = None
+    """Whose shard's elements come along."""
+
+
+MOST_QUESTIONS: Final = 1 << 8
+"""That a client may have open and workers answer by its pipe; the place of each is its number modulo this."""
+
+
 class Await(Command, frozen=True):
     """Answer `Ready` once all values (the shards on this worker) are computed or failed."""
 
@@ -431,8 +453,8 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Export | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings | Return | Peers
-    | Snapshot | Shutdown
+    | Fetch | Export | Notify | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings | Return
+    | Peers | Snapshot | Shutdown
 )  # fmt: skip
 
 

@@ -88,10 +88,20 @@ class Export(Struct, frozen=True):
     """As many as the argument has shards; jaxlib's client counts them."""
 
 
+class Notify(Struct, frozen=True):
+    """Have the workers tell the client itself once the arguments are there. Of Polypath's own client, too."""
+
+    devices: int
+    """As in `Export`."""
+    elements: bool
+    """Whether the one argument's elements come along."""
+
+
 OnWorkers = Read | Write | Profile
-Asked = OnWorkers | Reshard | Export
+Asked = OnWorkers | Reshard | Export | Notify
 
 EXPORT_REQUEST: Final = "polypathExportRequest"
+NOTIFY_REQUEST: Final = "polypathNotifyRequest"
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(OnWorkers)
@@ -170,6 +180,11 @@ class _BulkWrite(_Struct, frozen=True):
 
 class _Export(_Struct, frozen=True):
     devices: int
+
+
+class _Notify(_Struct, frozen=True):
+    devices: int
+    elements: bool
 
 
 class _Sharding(_Struct, frozen=True):
@@ -297,6 +312,11 @@ def _export(body: msgspec.Raw) -> Export:
     return Export(msgspec.json.decode(body, type=_Export).devices)
 
 
+def _notify(body: msgspec.Raw) -> Notify:
+    found = msgspec.json.decode(body, type=_Notify)
+    return Notify(found.devices, found.elements)
+
+
 _READERS: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
     "persistenceReadRequest": _read,
     "bulk_persistence_read_request": _bulk_read,
@@ -305,4 +325,5 @@ _READERS: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
     "reshardRequest": _reshard,
     "profileRequest": _profile,
     EXPORT_REQUEST: _export,
+    NOTIFY_REQUEST: _notify,
 }

@@ -114,10 +114,12 @@ def _make_client() -> Any:
     target = str(read_option("jax_backend_target"))
     check_answers(target)
     record = _record(target)
+    if record is not None and record.stale:
+        record = None
     folder = None if record is None else make_folder(Path(record.shared_dir))
     stop_watch()
-    if record is not None and not record.stale:
-        _watch = HeadWatch(record, folder)
+    if record is not None:
+        _watch = HeadWatch(record, folder, hooks.session_ended)
     try:
         client = _connect(target, folder)
     except BaseException:
@@ -126,6 +128,8 @@ def _make_client() -> Any:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     hooks.install(client, target, folder)
+    if _watch is not None and _watch.over:
+        hooks.session_ended()
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
     _bridge._backends.setdefault(client._raw_platform, client)
     return client

@@ -12,6 +12,7 @@ import os
 import select
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +27,14 @@ _EVERY: Final = 0.05
 class HeadWatch:
     """Waits for a head, and the session that has `folder`, to end; until `stop()`."""
 
-    def __init__(self, record: ClusterRecord, folder: Path | None = None) -> None:
+    def __init__(
+        self, record: ClusterRecord, folder: Path | None = None, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        """`ended` is called, on a thread, when either does; not after `stop()`."""
+        self.over = False
+        """Either has ended."""
         self._record = record
+        self._when_ended = ended
         self._folder = folder
         self._pipe = None if folder is None else open_pipe(folder)
         self._told = threading.Event()
@@ -70,13 +77,19 @@ class HeadWatch:
             ended = {fd for fd, _ in poll.poll()}
             if self._pipe is not None and self._pipe in ended:
                 poll.unregister(self._pipe)
+                self._end()
                 self._tell_session_ended(os.read(self._pipe, select.PIPE_BUF).decode())
                 self._told.set()
             if self._stopped in ended:
                 return
             if self._pidfd in ended:
+                self._end()
                 self._tell_head_ended()
                 return
+
+    def _end(self) -> None:
+        self.over = True
+        self._when_ended()
 
     def _tell_session_ended(self, reason: str) -> None:
         if reason:  # Else the head went down, or is about to.

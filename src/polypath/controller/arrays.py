@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from polypath.controller import events
-from polypath.controller.core import Core, Refused, by_hosts, refuse
+from polypath.controller.core import Core, Refused, by_hosts, refuse, union
 from polypath.controller.partition import intersection, shard_boxes, shard_shapes
 from polypath.controller.state import Future, Session, Value
 from polypath.errors import ProtocolError
@@ -201,7 +201,7 @@ class Arrays:
                 pairs = tuple(zip(old.devices, devices, strict=True))
                 core.introduce(pairs)
                 command = Copy(array.id, value.id, pairs, kind, request.donate)
-                core.send(_union((array.hosts, value.hosts)), command)
+                core.send(union((array.hosts, value.hosts)), command)
             if request.donate:
                 core.delete((array,))
         core.reply(request, None)
@@ -235,7 +235,7 @@ class Arrays:
             pieces = self._targets(array, value)
             core.introduce((piece.source, target.device) for target in pieces for piece in target.pieces)
             command = Reshard(array.id, value.id, array.spec.dtype, pieces, target.memory_kind, donate)
-            core.send(_union((array.hosts, value.hosts)), command)
+            core.send(union((array.hosts, value.hosts)), command)
             if donate:
                 core.delete((array,))
         return made
@@ -307,7 +307,7 @@ class Arrays:
             if value.failure is not None:
                 core.reply(request, value.failure)
                 return
-        hosts = _union(value.hosts for value in values)
+        hosts = union(value.hosts for value in values)
         if hosts:
             # Each worker looks at those of the values that it has a part of.
             core.ask(request, hosts, lambda number: Await(number, tuple([value.id for value in values])))
@@ -371,11 +371,3 @@ def _indices(intervals: Iterable[events.Interval], spec: ArraySpec) -> list[int]
     if any(places and places[-1] >= len(spec.sharding.devices) for places in ranges):
         raise IndexError("An interval reaches beyond the array's shards.")
     return [index for places in ranges for index in places]
-
-
-def _union(hosts: Iterable[tuple[HostId, ...]]) -> tuple[HostId, ...]:
-    """All hosts of some groups; most often there is but one, however often it is named."""
-    groups = {id(group): group for group in hosts if group}
-    if len(groups) == 1:
-        return next(iter(groups.values()))
-    return tuple(sorted({host for group in groups.values() for host in group}))

@@ -11,8 +11,9 @@ Rules that the handlers keep:
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -47,6 +48,10 @@ from polypath.types import (
     Sharding,
     ValueId,
 )
+
+_FEW: Final = 8
+_SMALL: Final = 1 << 20
+"""So many values, with so many elements together, may stay a few milliseconds longer, which spares a worker a wake."""
 
 
 class Refused(Exception):
@@ -102,12 +107,12 @@ class Core:
 
     # --- Towards workers ----------------------------------------------------------------------
 
-    def send(self, hosts: tuple[HostId, ...], command: Command) -> None:
+    def send(self, hosts: tuple[HostId, ...], command: Command, *, urgent: bool = True) -> None:
         """Append to the log for `hosts`; a host that is on its way up gets it once it is there."""
         if self.all_up:
             if hosts:
                 self.sequence += 1
-                self.effects.append(Send(hosts, self.sequence, command))
+                self.effects.append(Send(hosts, self.sequence, command, urgent))
             return
         ready: list[HostId] = []
         for host_id in hosts:
@@ -293,7 +298,8 @@ class Core:
         """Drop values here and on their workers, one command per set of hosts."""
         dropped = [value for value in values if self.values.pop(value.id, None) is not None]
         for hosts, ids in by_hosts(dropped):
-            self.send(hosts, Forget(ids))
+            few = len(ids) <= _FEW and sum(math.prod(value.spec.shape) for value in dropped) <= _SMALL
+            self.send(hosts, Forget(ids), urgent=not few)
 
     def fail(self, values: Iterable[Value], failure: Failure, without: HostId | None = None) -> None:
         """Turn values into a failure and free what is left of them (not on host `without`)."""
@@ -315,6 +321,8 @@ class Core:
             self.send(executable.hosts, Unload(executable.id))
         if executable.export is not None:
             self.send(tuple(sorted(executable.export.hosts)), Unload(executable.id))
+        if executable.notify is not None:
+            self.send(tuple(sorted(executable.notify.hosts)), Unload(executable.id))
         if executable.callbacks is None:
             return
         self.unloading[executable.id] = Unloading(executable.callbacks, set(executable.hosts) if loaded else set())
@@ -342,3 +350,11 @@ def by_hosts(values: Iterable[Value]) -> list[tuple[tuple[HostId, ...], tuple[Va
         if value.hosts:
             groups.setdefault(id(value.hosts), (value.hosts, []))[1].append(value.id)
     return [(hosts, tuple(ids)) for hosts, ids in groups.values()]
+
+
+def union(hosts: Iterable[tuple[HostId, ...]]) -> tuple[HostId, ...]:
+    """All hosts of some groups; most often there is but one, however often it is named."""
+    groups = {id(group): group for group in hosts if group}
+    if len(groups) == 1:
+        return next(iter(groups.values()))
+    return tuple(sorted({host for group in groups.values() for host in group}))

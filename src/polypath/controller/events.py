@@ -224,6 +224,16 @@ class CompileExport(Request, frozen=True):
     address: str
 
 
+class CompileNotify(Request, frozen=True):
+    """A program by which workers tell the client, by its pipe at `address`, that arrays are there. Reply: `Loaded`."""
+
+    devices: tuple[DeviceId, ...]
+    """As in `CompileExport`."""
+    address: str
+    elements: bool
+    """Whether the elements of the one argument come along."""
+
+
 class Metadata(Request, frozen=True):
     """Reply: `ProgramInfo`."""
 
@@ -300,8 +310,8 @@ class Holdings(Request, frozen=True):
 AnyRequest = (
     Put | MakeErrors | Assemble | Disassemble | FullyReplicatedShard | Remap | Copy | Reshard
     | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | CompileExport
-    | Metadata | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture | DefaultLayout
-    | MemoryStats | Holdings
+    | CompileNotify | Metadata | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture
+    | DefaultLayout | MemoryStats | Holdings
 )  # fmt: skip
 
 
@@ -376,6 +386,8 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     hosts: tuple[HostId, ...]
     sequence: int
     command: Command
+    urgent: bool = True
+    """Otherwise it may wait a little for the next, and go with it."""
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -405,6 +417,13 @@ class Release(msgspec.Struct, frozen=True):
     callbacks: Callbacks
 
 
+class Unanswerable(msgspec.Struct, frozen=True):
+    """Tell a client that no worker will answer its question: it is to ask the controller."""
+
+    session: SessionId
+    number: int
+
+
 class Start(msgspec.Struct, frozen=True):
     """Start these workers (again) as one new group; `snapshots` names what they load."""
 
@@ -427,4 +446,4 @@ class Discard(msgspec.Struct, frozen=True):
     files: tuple[Shared, ...]
 
 
-Effect = Send | Reply | Share | Call | Release | Start | Stop | Discard
+Effect = Send | Reply | Share | Call | Release | Unanswerable | Start | Stop | Discard

@@ -10,6 +10,7 @@ from polypath.controller import events
 from polypath.controller.arrays import Arrays
 from polypath.controller.core import Core, Refused, refuse
 from polypath.controller.exports import Exports
+from polypath.controller.notices import Notices
 from polypath.controller.partition import row_major_layout
 from polypath.controller.state import Compilation, Executable, Future, HostState, Session, Value
 from polypath.types import Code, Failure, HostId, ProgramInfo
@@ -24,12 +25,14 @@ class Programs:
         self._core = core
         self._arrays = arrays
         self._exports = Exports(core)
+        self.notices = Notices(core)
 
     def handlers(self) -> dict[type, Handler]:
         return {
             events.Compile: self.compile,
             events.CompileReshard: self.compile_reshard,
             events.CompileExport: self._exports.compile,
+            events.CompileNotify: self.notices.compile,
             messages.Compiled: self.compiled,
             events.Metadata: self.metadata,
             events.CostAnalysis: self.cost_analysis,
@@ -173,6 +176,9 @@ class Programs:
             executable, info = self._loaded(session, request.executable)
             if executable.export is not None:
                 self._exports.run(request, executable, executable.export, status)
+                return
+            if executable.notify is not None:
+                self.notices.run(request, executable, executable.notify, status)
                 return
             args = self._arguments(session, info, request)
             count = len(info.outputs) if executable.reshard is None else len(executable.reshard.targets)

@@ -51,6 +51,8 @@ class Executable:
     """Of a program that runs nowhere: what it does is the controller's."""
     export: Export | None = None
     """Of one that runs nowhere either, and has the workers hand arrays to the client."""
+    notify: Notify | None = None
+    """Of one that has them tell it that arrays are there."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -58,6 +60,16 @@ class Export:
     """Where a client takes arrays, and which hosts may have a link to it."""
 
     address: str
+    hosts: set[HostId] = dataclasses.field(default_factory=set[HostId])
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Notify:
+    """Where a client hears that arrays are there, and which hosts may have opened it."""
+
+    address: str
+    elements: bool
+    """Whether it hears of the one array what is in it."""
     hosts: set[HostId] = dataclasses.field(default_factory=set[HostId])
 
 
@@ -79,6 +91,11 @@ class Session:
     executables: dict[Handle, Executable] = dataclasses.field(default_factory=dict[Handle, Executable])
     futures: dict[Handle, Future] = dataclasses.field(default_factory=dict[Handle, "Future"])
     next_handle: Handle = 0
+    questions: dict[int, tuple[int, tuple[HostId, ...]]] = dataclasses.field(
+        default_factory=dict[int, tuple[int, tuple[HostId, ...]]]
+    )
+    """What its workers answer to it directly: the numbers and who answers, by place. Nobody says when one is done, but
+    its place is taken by a later one."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

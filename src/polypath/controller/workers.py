@@ -163,6 +163,7 @@ class Workers:
         for number, pending in list(core.pending.items()):
             if host.id in pending.waiting:
                 self._answer(number, (host.id,), failure)
+        self._programs.notices.lost(host.id)
         core.drop_held(host)
 
     def _move(self, host: Host, state: HostState) -> None:

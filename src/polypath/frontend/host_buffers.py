@@ -10,6 +10,7 @@ send goes into such a file as it comes, so that workers map it and nobody copies
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import os
 import secrets
@@ -22,6 +23,8 @@ from typing import Final
 from polypath.frontend.farewell import Farewell
 from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.messages import Bytes, Shared
+from polypath.notices import NAME as NOTICES
+from polypath.notices import Writer
 from polypath.types import SERVER_HANDLES, Code
 
 CHUNK: Final = 1 << 20
@@ -227,6 +230,15 @@ class HostBuffers:
                 f"Host buffer {handle} cannot be read from the shared folder: {error}.",
             ) from error
         self.store(handle, Shared(str(ours), size))
+
+    def tell_unanswered(self, number: int) -> None:
+        """Tell the client by its pipe that no worker will answer its question."""
+        with contextlib.suppress(OSError):  # It is gone.
+            pipe = Writer(str(self.own_folder() / NOTICES))
+            try:
+                pipe.tell(number, answered=False)
+            finally:
+                pipe.close()
 
     def own_folder(self) -> Path:
         """The folder through which the client and the workers share memory.

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from polypath.controller.events import AnyRequest, Call, Close, Open, Release, Reply, Result, Returned
+from polypath.controller.events import AnyRequest, Call, Close, Open, Release, Reply, Result, Returned, Unanswerable
 from polypath.errors import ClusterError
 from polypath.frontend import attributes, calls, versions
 from polypath.frontend.callbacks import HostCallbacks
@@ -145,6 +145,12 @@ class Frontend:
     def release(self, release: Release) -> None:
         """Tell a client that functions of its are not needed any more."""
         self._callbacks.release(release.callbacks)
+
+    def unanswerable(self, told: Unanswerable) -> None:
+        """Tell a client that no worker will answer its question."""
+        session = self._sessions.get(told.session)
+        if session is not None:
+            session.buffers.tell_unanswered(told.number)
 
     def statistics(self) -> FrontendStatistics:
         """The counters."""

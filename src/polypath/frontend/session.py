@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from polypath.controller.events import AnyRequest, Close, Destruct, Handle, MakeErrors, Result
+from polypath.controller.events import AnyRequest, Close, Destruct, Executed, Handle, MakeErrors, Result
 from polypath.frontend.calls import Wait
 from polypath.frontend.host_buffers import HostBuffers, discard
 from polypath.frontend.refused import Buffer, Refused, invalid
@@ -46,6 +46,8 @@ _MALFORMED: Final = "The client sent bytes that are no IFRT request; the session
 
 _OUT_OF_THE_ROW: Final = 2**62
 """A response's number that none before it leads to."""
+_NO_NEWS: Final = Executed(0, ())
+"""A program without results ran: the client waits for this once, when it does not know yet that there are none."""
 _PATIENCE: Final = 0.005
 """Seconds that responses which nobody waits for are gathered: each write wakes threads of the client's."""
 _GATHERED: Final = 256
@@ -218,7 +220,7 @@ class Session:
         self._respond(op, pending, result if pending.refused is None else pending.refused)
 
     def _respond(self, op: int, pending: _Pending, result: Result) -> None:
-        if pending.waited:
+        if pending.waited and result != _NO_NEWS:
             self._encode(op, pending, result)
             self._wake()
             return

@@ -157,14 +157,16 @@ class HeadChannel:
 
     # --- Messages -----------------------------------------------------------------------------
 
-    def send(self, hosts: tuple[HostId, ...], sequence: int, command: Command) -> None:
+    def send(self, hosts: tuple[HostId, ...], sequence: int, command: Command, *, urgent: bool = True) -> None:
         """Send `command` to each of `hosts`, after all that was sent before. Never blocks.
+
+        What is not urgent may go with the next that is.
 
         A host whose worker is gone is passed over: the controller is told of it by the launcher.
         """
         data = encode(command)
         routed = self._routes.split(hosts)
-        sent = self._links.send(routed.hosts, sequence, data)
+        sent = self._links.send(routed.hosts, sequence, data, urgent)
         if routed.relays:
             question = question_of(command)
             for route, relays in routed.relays:

@@ -30,8 +30,11 @@ class HeadLinks(Protocol):
         """Forget a worker: what was sent and not yet taken is lost, its key is worth nothing."""
         ...
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes) -> int:
-        """Send a command to those of `hosts` that are connected; how many that are. Never blocks."""
+    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, urgent: bool = True) -> int:
+        """Send a command to those of `hosts` that are connected; how many that are. Never blocks.
+
+        One that is not urgent may wait a little for the next, so that a worker is woken once.
+        """
         ...
 
     def close(self) -> None: ...

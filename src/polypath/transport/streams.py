@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 SCHEME: Final = "unix:"
 _READ: Final = 1 << 18
 _BACKLOG: Final = 4096
+_PATIENCE: Final = 0.005
+"""Seconds that what is not urgent waits for a command to go with."""
 
 
 class HeadStreams:
@@ -59,11 +61,11 @@ class HeadStreams:
         if connection := self._workers.pop(host, None):
             connection.close()
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes) -> int:
+    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, urgent: bool = True) -> int:
         head, workers, sent = COMMAND_HEAD.pack(len(data), sequence), self._workers, 0
         for host in hosts:
             if connection := workers.get(host):
-                connection.send(head, data)
+                connection.send(head, data, urgent)
                 sent += 1
         return sent
 
@@ -157,16 +159,17 @@ class _Connection(asyncio.BufferedProtocol):
             self._links.refuse(error)
             self.close()
 
-    def send(self, head: bytes, data: bytes) -> None:
+    def send(self, head: bytes, data: bytes, urgent: bool) -> None:
         """Send: the first of a turn of the loop at once, so that the worker wakes meanwhile, the rest at its end."""
-        if self._gathering:
-            self._out.append(head)
-            self._out.append(data)
-            return
-        self._gathering = True
-        self._loop.call_soon(self._flush)
-        if self._transport is not None:
-            self._transport.write(head + data)
+        out = self._out
+        if not urgent and not self._gathering and not out:
+            self._loop.call_later(_PATIENCE, self._flush)
+        out.append(head)
+        out.append(data)
+        if urgent and not self._gathering:
+            self._flush()
+            self._gathering = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._gathering = False

@@ -18,11 +18,12 @@ from typing import Any, Final
 import msgspec
 
 from polypath import messages as m
-from polypath.types import Code, ExecutableId, Failure, RequestId
+from polypath.types import Code, DeviceId, ExecutableId, Failure, ValueId
 from polypath.worker import host, protos
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors.base import Executor, Program
 from polypath.worker.failures import DELETED, FailedValue, WorkerFailure, failure_of
+from polypath.worker.notices import Notices
 from polypath.worker.store import Shard, Store
 from polypath.worker.waits import Pending
 
@@ -40,7 +41,7 @@ _LEFT: Final = Failure(
 
 Handler = Callable[[Any], m.Ready | None]
 """Applies a command of one kind. What it returns is the answer; others come later, or are none."""
-Question = m.Fetch | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout | m.MemoryStats | m.Holdings
+Question = m.Fetch | m.Notify | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout | m.MemoryStats | m.Holdings
 
 
 class Questions:
@@ -61,14 +62,17 @@ class Questions:
         self._store = store
         self._programs = programs
         self._outbox = host.Outbox(config.shared_dir)
+        self._notices = Notices()
         self._threads = ThreadPoolExecutor(_THREADS, "answer")
         self._lock = threading.Lock()
-        self._open: dict[RequestId, Question] = {}
+        self._open: dict[int, Question] = {}
+        """By what they are: what clients are told themselves has no number of the controller's."""
 
     def handlers(self) -> dict[type[m.Command], Handler]:
         return {
             m.Fetch: self._fetch,
             m.Await: self._await,
+            m.Notify: self._notify,
             m.CostAnalysis: self._cost_analysis,
             m.ProgramText: self._program_text,
             m.DefaultLayout: self._default_layout,
@@ -81,34 +85,40 @@ class Questions:
         with self._lock:
             left, self._open = self._open, {}
         for question in left.values():
-            self._send(self._report(question, _LEFT))
+            self._answer(question, _LEFT)
+
+    def unload(self, executable: ExecutableId) -> None:
+        """Whoever asked by this program asks nothing more."""
+        self._notices.close(executable)
 
     # --- Beside the apply loop ----------------------------------------------------------------
 
     def _later(self, question: Question, answer: Callable[[], Any]) -> None:
         """Answer from a thread of its own."""
         with self._lock:
-            self._open[question.request] = question
+            self._open[id(question)] = question
         self._threads.submit(self._answer_later, question, answer)
 
     def _answer_later(self, question: Question, answer: Callable[[], Any]) -> None:
-        report = self._report(question, _outcome(answer))
+        outcome = _outcome(answer)
         with self._lock:
-            still_open = self._open.pop(question.request, None) is not None
+            still_open = self._open.pop(id(question), None) is not None
         if still_open:
-            self._send(report)
+            self._answer(question, outcome)
 
     def _now(self, question: Question, answer: Callable[[], Any]) -> None:
-        self._send(self._report(question, _outcome(answer)))
+        self._answer(question, _outcome(answer))
 
-    def _report(self, question: Question, outcome: Any) -> m.Report:
+    def _answer(self, question: Question, outcome: Any) -> None:
         match question:
+            case m.Notify():
+                self._notices.tell(question, outcome or b"")
             case m.Await(request=request):
-                return m.Ready(self._hosts, request, outcome)
+                self._send(m.Ready(self._hosts, request, outcome))
             case m.Fetch(request=request):
-                return m.Fetched(self._host, request, outcome)
+                self._send(m.Fetched(self._host, request, outcome))
             case _:
-                return m.Answered(self._host, question.request, outcome)
+                self._send(m.Answered(self._host, question.request, outcome))
 
     # --- Values -------------------------------------------------------------------------------
 
@@ -127,7 +137,7 @@ class Questions:
                 self._later(question, lambda: self._read(shard, question))
                 return
         except Exception as error:
-            self._send(self._report(question, failure_of(error)))
+            self._answer(question, failure_of(error))
             return
         self._now(question, lambda: self._read(shard, question))
 
@@ -145,26 +155,64 @@ class Questions:
         return self._outbox.pack(host.strided(self._executor.fetch(shard), question.strides))
 
     def _await(self, question: m.Await) -> m.Ready | None:
-        parts: list[Shard | Pending] = []
-        ready = True
         try:
-            # The same question went to every worker: some of the values have no part here.
-            for value in self._store.present(question.values):
-                for part in value.pieces():
-                    parts.append(part)
-                    if isinstance(part, _DEVICELESS):
-                        ready = ready and self._is_there(part)
-                    elif self._executor.is_deleted(part):
-                        raise FailedValue(DELETED)
-                    else:
-                        ready = ready and self._executor.is_ready(part)
-            if not ready:
-                self._later(question, partial(self._wait_all, parts))
+            wait = self._look(question.values)
+            if wait is not None:
+                self._later(question, wait)
                 return None
-            self._wait_all(parts)
         except Exception as error:
             return m.Ready(self._hosts, question.request, failure_of(error))
         return m.Ready(self._hosts, question.request, None)
+
+    def _notify(self, question: m.Notify) -> None:
+        try:
+            if question.device is None:
+                wait = self._look(question.values)
+            else:
+                wait = self._elements(question.values[0], question.device)
+        except Exception as error:
+            self._answer(question, failure_of(error))
+            return
+        if wait is None or isinstance(wait, bytes):
+            self._answer(question, wait)
+        else:
+            self._later(question, wait)
+
+    def _elements(self, value: ValueId, device: DeviceId) -> bytes | Callable[[], bytes]:
+        """What is in a shard, or what waits for that."""
+        shard = self._store.get(value).peek(device)
+        if isinstance(shard, bytes):
+            return shard
+        if not isinstance(shard, Pending):
+            if self._executor.is_deleted(shard):
+                raise FailedValue(DELETED)
+            if self._executor.is_ready(shard):
+                return self._executor.fetch(shard).tobytes()
+            shard = self._executor.hold(shard)
+        return lambda: self._executor.fetch(shard.wait() if isinstance(shard, Pending) else shard).tobytes()
+
+    def _look(self, values: tuple[ValueId, ...]) -> Callable[[], None] | None:
+        """What waits for the values, if they are not there.
+
+        Raises:
+            WorkerFailure: one was deleted, or failed.
+        """
+        parts: list[Shard | Pending] = []
+        ready = True
+        # The same question went to every worker: some of the values have no part here.
+        for value in self._store.present(values):
+            for part in value.pieces():
+                parts.append(part)
+                if isinstance(part, _DEVICELESS):
+                    ready = ready and self._is_there(part)
+                elif self._executor.is_deleted(part):
+                    raise FailedValue(DELETED)
+                else:
+                    ready = ready and self._executor.is_ready(part)
+        if not ready:
+            return partial(self._wait_all, parts)
+        self._wait_all(parts)
+        return None
 
     def _is_there(self, piece: bytes | Pending) -> bool:
         if isinstance(piece, bytes):

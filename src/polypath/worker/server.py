@@ -236,6 +236,7 @@ class Worker:
 
     def _unload(self, command: m.Unload) -> None:
         self._exports.unload(command.executable)
+        self._questions.unload(command.executable)
         with self._lock:
             source = self._sources.pop(command.executable, None)
             program = self._programs.pop(command.executable, None)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polypath.client.hooks import analysis, callbacks, dlpack, getting, pacing, partitioning, putting
+from polypath.client.hooks import analysis, callbacks, dlpack, getting, pacing, partitioning, putting, waiting
 from polypath.client.hooks.cluster import connect, disconnect
 
-__all__ = ["install", "uninstall"]
+__all__ = ["install", "session_ended", "uninstall"]
 
 
 def install(client: Any, target: str, folder: Path | None) -> None:
@@ -24,10 +24,17 @@ def install(client: Any, target: str, folder: Path | None) -> None:
     for module in (analysis, callbacks, dlpack, partitioning, putting):
         module.install()
     getting.install(client, folder)
+    waiting.install(client, folder)
     pacing.install(folder)
+
+
+def session_ended() -> None:
+    """Nobody answers any more; whoever waits is to hear of it."""
+    waiting.uninstall()
 
 
 def uninstall() -> None:
     """There is no cluster any more."""
     getting.uninstall()
+    waiting.uninstall()
     disconnect()

@@ -23,6 +23,7 @@ from jax._src import lib
 from jax.extend import ifrt_programs
 
 from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
+from polypath.client.hooks import waiting
 from polypath.client.hooks.cluster import is_cluster, replace
 from polypath.client.landing import Landing
 from polypath.plugins import EXPORT_REQUEST
@@ -47,7 +48,7 @@ def install(client: Any, folder: Path | None) -> None:
     """Put the hooks in place; `folder` is the session's, None if it has none."""
     global _exporter
     try:
-        _exporter = _Exporter(client, Landing(folder)) if folder is not None and _takes_numbers() else None
+        _exporter = _Exporter(client, Landing(folder)) if folder is not None and waiting.takes_numbers() else None
     except OSError as error:  # Its name is too long for a socket, say.
         _log.info("Arrays come through the head: %s", error)
     replace(_Array, "copy_to_host_async", _copy_to_host_async)
@@ -63,25 +64,14 @@ def uninstall() -> None:
         _exporter = None
 
 
-def _takes_numbers() -> bool:
-    """Whether this jaxlib, as none before 0.10 does, lets an execution have a number: arrays are told apart by it."""
-    return "launch_id" in (_lib.xla_client.LoadedExecutable.execute_sharded.__doc__ or "")
-
-
 class _Value(property):
     """JAX's property by which an array becomes numpy's."""
 
     def __init__(self, original: Any) -> None:
         def value(array: Any) -> Any:
-            exporter = _exporter
-            if exporter is None or not exporter.serves(array):
-                return original(array)
-            if array._npy_value is None:
-                found = exporter.read(array)
-                if found is None:
-                    return original(array)
+            if array._npy_value is None and (found := _read(array)) is not None:
                 array._npy_value = found
-            return array._npy_value
+            return original(array)
 
         super().__init__(value)
 
@@ -93,6 +83,12 @@ def _copy_to_host_async(original: Any) -> Any:
             original(self)
 
     return copy_to_host_async
+
+
+def _read(array: Any) -> np.ndarray[Any, Any] | None:
+    if _exporter is not None and _exporter.serves(array):
+        return _exporter.read(array)
+    return waiting.read(array)
 
 
 class _Export:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from polypath import plugins
+from polypath import notices, plugins
 from polypath.controller import events
 from polypath.errors import ProtocolError
 from polypath.frontend.refused import invalid
@@ -24,7 +24,7 @@ _PREFIX: Final = b"__serialized_plugin_program "
 
 def compile_plugin(
     scope: Scope, op: int, body: pb.CompileRequest
-) -> events.Compile | events.CompileReshard | events.CompileExport:
+) -> events.Compile | events.CompileReshard | events.CompileExport | events.CompileNotify:
     """The event for a program of that type.
 
     Raises:
@@ -54,6 +54,14 @@ def compile_plugin(
                 op=op,
                 devices=scope.view.default_devices(asked.devices),
                 address=str(scope.buffers.own_folder() / LANDING),
+            )
+        case plugins.Notify():
+            return events.CompileNotify(
+                session=scope.session,
+                op=op,
+                devices=scope.view.default_devices(asked.devices),
+                address=str(scope.buffers.own_folder() / notices.NAME),
+                elements=asked.elements,
             )
         case plugins.Read() | plugins.Write():
             devices = scope.view.check(asked.arrays[0].sharding.devices)

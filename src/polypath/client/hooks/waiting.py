@@ -1,0 +1,152 @@
+"""Who waits for an array hears from its workers.
+
+jaxlib's proxy client asks the head, which answers over gRPC once the workers have told it: processes and threads are
+woken one after another. Here a program that only the controller knows (`controller.notices`) has the workers tell
+this process itself. Small arrays come along. What is not answered like this is left to jaxlib, which also says why.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import jax
+import numpy as np
+from jax._src import array as jax_array
+from jax._src import lib
+from jax.extend import ifrt_programs
+
+from polypath.client.hooks.cluster import is_cluster, replace
+from polypath.client.notices import Questions
+from polypath.notices import MOST_ELEMENTS
+from polypath.plugins import NOTIFY_REQUEST
+
+_Array: Any = jax_array.ArrayImpl
+_lib: Any = lib
+_errors: Any = jax.errors
+_programs: Any = ifrt_programs
+
+_MOST_DEVICES: Final = 64
+"""Of an array: the notices of all its hosts are to have room in the pipe."""
+_MOST_ARRAYS: Final = 16
+"""What takes longer than a notice is not faster by it."""
+
+_log = logging.getLogger(__name__)
+
+_waiter: _Waiter | None = None
+
+
+def install(client: Any, folder: Path | None) -> None:
+    """Put the hooks in place; `folder` is the session's, None if it has none."""
+    global _waiter
+    try:
+        _waiter = _Waiter(client, Questions(folder)) if folder is not None and takes_numbers() else None
+    except OSError as error:
+        _log.info("Waits go through the head: %s", error)
+    replace(_Array, "block_until_ready", _block_until_ready)
+    replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready)
+
+
+def uninstall() -> None:
+    """There is no cluster any more."""
+    global _waiter
+    if _waiter is not None:
+        _waiter.close()
+        _waiter = None
+
+
+def takes_numbers() -> bool:
+    """Whether this jaxlib, as none before 0.10 does, lets an execution have a number: they are told apart by it."""
+    return "launch_id" in (_lib.xla_client.LoadedExecutable.execute_sharded.__doc__ or "")
+
+
+def read(array: Any) -> np.ndarray[Any, Any] | None:
+    """A small array's elements, read-only; None where they have to come another way."""
+    return None if _waiter is None else _waiter.read(array)
+
+
+def _block_until_ready(original: Any) -> Any:
+    def block_until_ready(self: Any) -> Any:
+        if _waiter is not None and _waiter.wait((self,)):
+            return self
+        return original(self)
+
+    return block_until_ready
+
+
+def _batched_block_until_ready(original: Any) -> Any:
+    def batched_block_until_ready(arrays: Sequence[Any]) -> None:
+        if _waiter is None or len(arrays) > _MOST_ARRAYS or not _waiter.wait(arrays):
+            original(arrays)
+
+    return batched_block_until_ready
+
+
+class _Waiter:
+    """Asks about arrays of one session."""
+
+    def __init__(self, client: Any, questions: Questions) -> None:
+        self._client = client
+        self._questions = questions
+        self._lock = threading.Lock()
+        self._programs: dict[tuple[int, bool], Any] = {}
+        """By how many shards their arguments have, and whether elements are to come."""
+
+    def wait(self, arrays: Sequence[Any]) -> bool:
+        """Whether these arrays are there; False where jaxlib has to be asked."""
+        new = [array for array in arrays if not hasattr(array, "_polypath_is_there") or array.is_deleted()]
+        if not new:
+            return True
+        devices = _devices(new[0])
+        if not devices or any(_devices(array) != devices for array in new[1:]) or self._ask(new, devices) is None:
+            return False
+        for array in new:
+            array._polypath_is_there = True
+        return True
+
+    def read(self, array: Any) -> np.ndarray[Any, Any] | None:
+        dtype = array.dtype
+        if dtype.kind in "OT" or array.size * dtype.itemsize > MOST_ELEMENTS or not array.is_fully_replicated:
+            return None
+        devices = _devices(array)
+        elements = self._ask([array], devices, elements=True) if devices else None
+        return None if elements is None else np.frombuffer(elements, dtype).reshape(array.shape)
+
+    def close(self) -> None:
+        """Ask nothing more."""
+        self._questions.close()
+
+    def _ask(self, arrays: list[Any], devices: int, *, elements: bool = False) -> bytes | None:
+        program = self._program(devices, elements)
+        question = self._questions.ask()
+        if question is None:
+            return None
+        try:
+            program.execute_sharded(arrays, launch_id=question.number)
+        except (_errors.JaxRuntimeError, ValueError) as error:  # One was deleted, say.
+            _log.debug("An array is asked about another way: %s", error)
+            self._questions.withdraw(question)
+            return None
+        return self._questions.wait(question)
+
+    def _program(self, devices: int, elements: bool) -> Any:
+        program = self._programs.get((devices, elements))
+        if program is None:
+            with self._lock:
+                request = {NOTIFY_REQUEST: {"devices": devices, "elements": elements}}
+                program = self._programs[devices, elements] = self._client.compile_ifrt_program(
+                    _programs.ifrt_programs.make_plugin_program(json.dumps(request)),
+                    _programs.ifrt_programs.make_plugin_compile_options(),
+                )
+        return program
+
+
+def _devices(array: Any) -> int:
+    """How many it is on; 0 where it is not the cluster's, or too many."""
+    devices = array.sharding.device_set
+    ours = len(devices) <= _MOST_DEVICES and is_cluster(next(iter(devices)).client)
+    return len(devices) if ours else 0

@@ -1,0 +1,71 @@
+"""Questions that workers answer to the client itself, so that the answer takes no way through the head.
+
+The client sees a program without results that it runs with the arrays it asks about. The number of the launch is
+its name for the question. Whatever stands against an answer is told with that number alone: the client then asks
+as any other does, and hears why.
+"""
+
+from __future__ import annotations
+
+from polypath.controller import events
+from polypath.controller.core import Core, Refused, union
+from polypath.controller.state import Executable, Future, Notify, Session
+from polypath.messages import MOST_QUESTIONS
+from polypath.messages import Notify as NotifyCommand
+from polypath.types import HostId, ProgramInfo
+
+
+class Notices:
+    """The handlers of programs that notify."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def compile(self, request: events.CompileNotify) -> None:
+        """Nothing to compile, as of exports."""
+        core, session = self._core, self._core.session(request)
+        devices, _ = core.place(request.devices)
+        info = ProgramInfo("notify", b"", devices, (), None, None, None, None, (), (), None, 0)
+        executable = Executable(next(core.ids), (), info=info, notify=Notify(request.address, request.elements))
+        core.executables[executable.id] = executable
+        handle, ready = core.server_handle(session), core.server_handle(session)
+        session.executables[handle] = executable
+        session.futures[ready] = Future()
+        core.reply(request, events.Loaded(handle, info, ready))
+
+    def run(self, request: events.Execute, executable: Executable, notify: Notify, status: events.Handle) -> None:
+        """Have the arrays' hosts tell. The end of this is now, should `status` be asked for."""
+        core, session = self._core, self._core.session(request)
+        try:
+            values = [core.array(session, handle) for handle in request.args]
+        except Refused:
+            self._tell(session, request.launch)
+        else:
+            hosts, device = union(value.hosts for value in values), None
+            if notify.elements:
+                device = values[0].spec.sharding.devices[0]
+                hosts = (core.devices[device].host,)
+            notify.hosts.update(hosts)
+            session.questions[request.launch % MOST_QUESTIONS] = request.launch, hosts
+            command = NotifyCommand(
+                executable.id,
+                tuple([value.id for value in values]),
+                notify.address,
+                request.launch,
+                len(hosts),
+                device,
+            )
+            core.send(hosts, command)
+        if request.fill_status:
+            session.futures[status] = Future()
+        core.reply(request, events.Executed(status if request.fill_status else 0, ()))
+
+    def lost(self, host: HostId) -> None:
+        """It answers nothing any more."""
+        for session in self._core.sessions.values():
+            for number, hosts in session.questions.values():
+                if host in hosts:
+                    self._tell(session, number)
+
+    def _tell(self, session: Session, number: int) -> None:
+        self._core.effects.append(events.Unanswerable(session.id, number))
