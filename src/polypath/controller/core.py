@@ -313,8 +313,8 @@ class Core:
         loaded = self.executables.pop(executable.id, None) is not None and bool(executable.hosts)
         if loaded:
             self.send(executable.hosts, Unload(executable.id))
-        if executable.export is not None:
-            self.send(tuple(sorted(executable.export.hosts)), Unload(executable.id))
+        if executable.exchange is not None:
+            self.send(tuple(sorted(executable.exchange.hosts)), Unload(executable.id))
         if executable.callbacks is None:
             return
         self.unloading[executable.id] = Unloading(executable.callbacks, set(executable.hosts) if loaded else set())

@@ -224,6 +224,14 @@ class CompileExport(Request, frozen=True):
     address: str
 
 
+class CompileImport(Request, frozen=True):
+    """A program by which workers make its one result of what the client at `address` has. Reply: `Loaded`."""
+
+    spec: ArraySpec
+    """Of the result."""
+    address: str
+
+
 class Metadata(Request, frozen=True):
     """Reply: `ProgramInfo`."""
 
@@ -300,8 +308,8 @@ class Holdings(Request, frozen=True):
 AnyRequest = (
     Put | MakeErrors | Assemble | Disassemble | FullyReplicatedShard | Remap | Copy | Reshard
     | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | CompileExport
-    | Metadata | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture | DefaultLayout
-    | MemoryStats | Holdings
+    | CompileImport | Metadata | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture
+    | DefaultLayout | MemoryStats | Holdings
 )  # fmt: skip
 
 

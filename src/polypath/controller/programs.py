@@ -9,7 +9,7 @@ from polypath import messages
 from polypath.controller import events
 from polypath.controller.arrays import Arrays
 from polypath.controller.core import Core, Refused, refuse
-from polypath.controller.exports import Exports
+from polypath.controller.exchanges import Exchanges
 from polypath.controller.partition import row_major_layout
 from polypath.controller.state import Compilation, Executable, Future, HostState, Session, Value
 from polypath.types import Code, Failure, HostId, ProgramInfo
@@ -23,13 +23,14 @@ class Programs:
     def __init__(self, core: Core, arrays: Arrays) -> None:
         self._core = core
         self._arrays = arrays
-        self._exports = Exports(core)
+        self._exchanges = Exchanges(core)
 
     def handlers(self) -> dict[type, Handler]:
         return {
             events.Compile: self.compile,
             events.CompileReshard: self.compile_reshard,
-            events.CompileExport: self._exports.compile,
+            events.CompileExport: self._exchanges.compile_export,
+            events.CompileImport: self._exchanges.compile_import,
             messages.Compiled: self.compiled,
             events.Metadata: self.metadata,
             events.CostAnalysis: self.cost_analysis,
@@ -171,8 +172,8 @@ class Programs:
             status = core.server_handle(session)
         try:
             executable, info = self._loaded(session, request.executable)
-            if executable.export is not None:
-                self._exports.run(request, executable, executable.export, status)
+            if executable.exchange is not None:
+                self._exchanges.run(request, executable, executable.exchange, status)
                 return
             args = self._arguments(session, info, request)
             count = len(info.outputs) if executable.reshard is None else len(executable.reshard.targets)
