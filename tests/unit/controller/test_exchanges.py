@@ -35,7 +35,7 @@ def execute(at: SimulatedCluster, program: int, *results: int, args: tuple[int, 
     return op
 
 
-def sent(at: SimulatedCluster) -> dict[int, list[messages.AnyCommand]]:
+def sent(at: SimulatedCluster) -> dict[int, list[messages.Command]]:
     return {host: list(worker.commands) for host, worker in at.workers.items()}
 
 

@@ -14,7 +14,7 @@ import itertools
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from jax._src.interpreters import pxla
 
 from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
 from polypath.client.hooks.cluster import MOST_NUMBERS, compile_request, host_arrays, is_cluster, replace
+from polypath.client.hooks.partitioning import tiled
 from polypath.client.landing import StreamLanding
 from polypath.plugins import IMPORT_REQUEST
 
@@ -63,6 +64,17 @@ def _put(original: Any) -> Any:
     return put
 
 
+class _Kind(NamedTuple):
+    """Arrays of one shape, type and sharding."""
+
+    program: Any
+    """What makes them."""
+    shape: tuple[int, ...]
+    """Of each shard."""
+    parts: int
+    """How many of the shards differ."""
+
+
 class _Importer:
     """Puts arrays of one session."""
 
@@ -72,11 +84,11 @@ class _Importer:
         chosen = int(os.environ.get(LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES))
         self._threshold = max(chosen, _THRESHOLD)
         self._numbers = itertools.cycle(range(1, MOST_NUMBERS))
-        self._program = functools.lru_cache(_PROGRAMS)(self._compile)
+        self._kind = functools.lru_cache(_PROGRAMS)(self._compile)
 
     def serves(self, aval: Any, xs: Sequence[Any], devices: Sequence[Any]) -> bool:
         """Whether an array goes this way."""
-        if not devices or not is_cluster(devices[0].client):
+        if not 0 < len(devices) == len(xs) or not is_cluster(devices[0].client):
             return False
         if not all(isinstance(x, host_arrays) and x.dtype == aval.dtype and x.dtype.kind not in "OT" for x in xs):
             return False
@@ -84,15 +96,17 @@ class _Importer:
 
     def put(self, aval: Any, sharding: Any, xs: Sequence[Any], devices: Sequence[Any], committed: bool) -> Any:
         """The array on the devices; None where it has to go another way."""
-        program, cuts = self._program(aval.shape, str(aval.dtype), sharding, tuple(devices))
+        kind = self._kind(aval.shape, str(aval.dtype), sharding, tuple(devices))
         arrays = [np.asarray(x) for x in xs]
-        # Workers take what several of their devices get once. Where such differ, though it was not to be, they do.
-        if program is None or len({(_address(array), array.strides) for array in arrays}) > cuts:
+        if kind is None or any(array.shape != kind.shape for array in arrays):
+            return None
+        # Workers take once what several of their devices get. Some give each device memory of its own for it.
+        if len({(_address(array), array.strides) for array in arrays}) > kind.parts:
             return None
         number = next(self._numbers)
         self._landing.offer(number, {device.id: array for device, array in zip(devices, arrays, strict=True)})
         try:
-            results = program.execute_sharded([], launch_id=number)
+            results = kind.program.execute_sharded([], launch_id=number)
             (made,) = results.consume_with_handlers([_pxla.global_aval_to_result_handler(aval, sharding, committed)])
             made.block_until_ready()
         except (_errors.JaxRuntimeError, ValueError) as error:
@@ -102,24 +116,25 @@ class _Importer:
             self._landing.withdraw(number)
         return made
 
-    def _compile(self, shape: tuple[int, ...], dtype: str, sharding: Any, devices: tuple[Any, ...]) -> tuple[Any, int]:
-        """What makes such arrays, if there is such, and of how many different parts they consist."""
+    def _compile(self, shape: tuple[int, ...], dtype: str, sharding: Any, devices: tuple[Any, ...]) -> _Kind | None:
+        """Arrays of that kind; None where they have to go another way."""
         try:
-            cut = base64.b64encode(sharding._to_xla_hlo_sharding(len(shape)).to_proto().SerializeToString())
+            cut = tiled(sharding._to_xla_hlo_sharding(len(shape))).to_proto().SerializeToString()
             asked = {
                 "dtype": dtype,
                 "shape": shape,
                 "sharding": {
                     "devices": {"device_ids": [device.id for device in devices]},
-                    "xla_hlo_sharding": cut.decode(),
+                    "xla_hlo_sharding": base64.b64encode(cut).decode(),
                     "memory_kind": sharding.memory_kind or "",
                 },
             }
-            boxes = {_key(index) for index in sharding.devices_indices_map(shape).values()}
-            return compile_request(self._client, IMPORT_REQUEST, asked), len(boxes)
+            parts = {_key(index) for index in sharding.devices_indices_map(shape).values()}
+            program = compile_request(self._client, IMPORT_REQUEST, asked)
+            return _Kind(program, sharding.shard_shape(shape), len(parts))
         except (_errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
             _log.debug("Arrays of %s%s go through the head: %s", dtype, shape, error)
-            return None, 0
+            return None
 
 
 def _address(array: np.ndarray[Any, Any]) -> int:
