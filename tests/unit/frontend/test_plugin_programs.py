@@ -59,8 +59,8 @@ def test_a_reshard_is_the_controllers() -> None:
 
 
 def test_an_import_says_what_comes() -> None:
-    request: dict[str, Any] = {"dtype": "bfloat16", "shape": [4], "sharding": {"devices": {"device_ids": [0, 1]}}}
-    request["sharding"]["xla_hlo_sharding"] = _CUT
+    sharding = {"devices": {"device_ids": [0, 1]}, "xla_hlo_sharding": _CUT}
+    request = {"dtype": "bfloat16", "shape": [4], "sharding": sharding}
     event = compile_({plugins.IMPORT_REQUEST: request})
     assert isinstance(event, events.CompileImport)
     assert event.address == "/client/landing"
