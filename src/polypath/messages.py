@@ -302,7 +302,7 @@ class Fetch(Command, frozen=True):
 
 
 class Export(Command, frozen=True):
-    """Hand shards of `value` to the client itself, through memory that worker and client share.
+    """Hand shards of `value` to the client itself.
 
     `status` is a value without elements that stands for the end of it. The link to the client stays until
     `executable` is unloaded.
@@ -319,21 +319,50 @@ class Export(Command, frozen=True):
     status: ValueId
 
 
-class Landed(Struct, frozen=True, array_like=True):
-    """Worker to client, on their link: elements are in a slot of the memory they share.
+class Import(Command, frozen=True):
+    """Make `out` from an array that the client itself hands over.
+
+    The link to the client stays until `executable` is unloaded.
+    """
+
+    executable: ExecutableId
+    out: ValueId
+    dtype: str
+    shards: tuple[tuple[tuple[DeviceId, ...], tuple[int, ...]], ...]
+    """The devices that get the same elements, and the shape of those. A worker takes them once for all of its own."""
+    memory_kind: str
+    address: str
+    """The client's socket."""
+    number: int
+    """The client's, for the array."""
+
+
+class Landed(Struct, frozen=True, array_like=True, tag="L"):
+    """Worker to client, on their link: elements are in a slot of the memory they share, or follow.
 
     The client answers with the slot's number, one byte, when it has taken them.
     """
 
     number: int
     slot: int
+    """0 where they follow."""
     start: tuple[int, ...]
     """Where in the whole array they begin."""
     shape: tuple[int, ...]
 
 
+class Wanted(Struct, frozen=True, array_like=True, tag="W"):
+    """Worker to client, on a stream: send the shard of `device`.
+
+    The client answers with one byte: 1 if the elements follow, 0 if it has no such array any more.
+    """
+
+    number: int
+    device: DeviceId
+
+
 LANDING: Final = "landing"
-"""The name of a client's socket in its folder."""
+"""The name of a client's socket in its folder: one of packets where it shares memory with workers, else a stream."""
 SLOTS: Final = 4
 SLOT_BYTES: Final = 2 << 20
 """The memory of a link: small enough to stay in the processor's caches."""
@@ -453,8 +482,8 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Export | Notify | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings | Return
-    | Peers | Snapshot | Shutdown
+    | Fetch | Export | Import | Notify | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings
+    | Return | Peers | Snapshot | Shutdown
 )  # fmt: skip
 
 

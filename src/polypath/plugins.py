@@ -79,13 +79,21 @@ class Profile(Struct, frozen=True, tag="P"):
 
 
 class Export(Struct, frozen=True):
-    """Hand the argument to the client through memory that it shares with the workers.
+    """Hand the argument to the client past the head.
 
     Polypath's own client asks for this, none of `pathwaysutils`.
     """
 
     devices: int
     """As many as the argument has shards; jaxlib's client counts them."""
+
+
+class Import(Struct, frozen=True):
+    """Take an array from the client past the head. Polypath's own client asks for this, too."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sharding: Sharding
 
 
 class Notify(Struct, frozen=True):
@@ -98,9 +106,10 @@ class Notify(Struct, frozen=True):
 
 
 OnWorkers = Read | Write | Profile
-Asked = OnWorkers | Reshard | Export | Notify
+Asked = OnWorkers | Reshard | Export | Import | Notify
 
 EXPORT_REQUEST: Final = "polypathExportRequest"
+IMPORT_REQUEST: Final = "polypathImportRequest"
 NOTIFY_REQUEST: Final = "polypathNotifyRequest"
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -193,6 +202,12 @@ class _Sharding(_Struct, frozen=True):
     memory_kind: str = ""
 
 
+class _Import(_Struct, frozen=True):
+    dtype: str
+    shape: tuple[int, ...]
+    sharding: _Sharding
+
+
 class _Reshard(_Struct, frozen=True, rename="camel"):
     donate_input: bool
     in_sharding: tuple[_Sharding, ...]
@@ -279,12 +294,13 @@ def _bulk_write(body: msgspec.Raw) -> Write:
     return Write(_arrays(msgspec.json.decode(body, type=_BulkWrite).write_requests, False))
 
 
+def _cut(sharding: _Sharding) -> Sharding:
+    return Sharding(sharding.devices.device_ids, sharding.memory_kind, sharding.xla_hlo_sharding)
+
+
 def _reshard(body: msgspec.Raw) -> Reshard:
     found = msgspec.json.decode(body, type=_Reshard)
-    sources, targets = (
-        tuple(Sharding(each.devices.device_ids, each.memory_kind, each.xla_hlo_sharding) for each in shardings)
-        for shardings in (found.in_sharding, found.out_sharding)
-    )
+    sources, targets = tuple(map(_cut, found.in_sharding)), tuple(map(_cut, found.out_sharding))
     if not sources or len(sources) != len(targets):
         raise msgspec.ValidationError("it must have as many new shardings as old ones, and at least one")
     if len({frozenset(source.devices) for source in sources}) > 1:
@@ -317,6 +333,13 @@ def _notify(body: msgspec.Raw) -> Notify:
     return Notify(found.devices, found.elements)
 
 
+def _import(body: msgspec.Raw) -> Import:
+    found = msgspec.json.decode(body, type=_Import)
+    if found.dtype not in _DTYPES.values() or any(size < 0 for size in found.shape):
+        raise msgspec.ValidationError(f"there are no arrays of {found.dtype}{list(found.shape)}")
+    return Import(found.dtype, found.shape, _cut(found.sharding))
+
+
 _READERS: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
     "persistenceReadRequest": _read,
     "bulk_persistence_read_request": _bulk_read,
@@ -326,4 +349,5 @@ _READERS: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
     "profileRequest": _profile,
     EXPORT_REQUEST: _export,
     NOTIFY_REQUEST: _notify,
+    IMPORT_REQUEST: _import,
 }

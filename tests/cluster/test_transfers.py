@@ -133,14 +133,84 @@ import os, signal
 import jax, jax.numpy as jnp, numpy as np
 from polypath.client import landing
 
-place = landing.Landing._place
 def die(*args):
     print("now", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
-np.asarray(jnp.ones(100_000))
-landing.Landing._place = die
-np.asarray(jnp.ones(16 << 20))
+np.asarray(jax.device_put(np.ones(1 << 20)))  # links are there
+setattr(*WHERE, die)
+np.asarray(jax.device_put(np.ones(16 << 20)))
 """
+
+STREAMS = (
+    """
+import jax
+from polypath.client.hooks import sending
+
+jax.devices()
+sending._importer._threshold = 0
+put, streamed = sending._Importer.put, []
+def counted(*args):
+    made = put(*args)
+    streamed.append(made is not None)
+    return made
+sending._Importer.put = counted
+"""
+    + KINDS
+    + """
+assert len(streamed) > 80 and all(streamed), streamed
+"""
+)
+
+COPIES = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+from polypath.client.hooks import sending
+
+mesh = jax.make_mesh((2, 2), ("x", "y"))
+a = np.random.default_rng(0).random((1024, 4096))
+kept = a.astype(np.float32)
+places = [NamedSharding(mesh, P("y", "x")), NamedSharding(mesh, P(None, "y")), NamedSharding(mesh, P())]
+for place in (*places, jax.devices()[3]):
+    b = kept.copy()
+    x = jax.device_put(b, place)
+    if sending._importer is not None:
+        b[...] = 0  # the caller's again; jaxlib may read it still
+    c = np.array(x)
+    assert c.flags.writeable and np.array_equal(c, kept)
+    c[...] = 0
+    assert np.array_equal(np.array(x), kept) and np.array_equal(np.asarray(x), kept)
+    d = np.array(x)
+    assert d.flags.writeable and not np.shares_memory(d, np.asarray(x)) and np.array_equal(d, kept)
+    assert np.array_equal(np.array(x, dtype=np.float64), kept.astype(np.float64))
+    assert np.asarray(x, dtype=np.float32) is np.asarray(x)
+    x.copy_to_host_async()
+    assert np.array_equal(np.array(x), kept)
+
+# Each shard by itself, in memory of its own.
+x = jax.make_array_from_callback(kept.shape, places[1], lambda index: kept[index].copy())
+assert np.array_equal(np.asarray(x), kept)
+z = jax.device_put({"a": kept, "b": [kept * 2, kept[:, ::3]]}, places[2])
+assert np.array_equal(np.asarray(z["b"][1]), kept[:, ::3]) and np.array_equal(np.asarray(z["b"][0]), kept * 2)
+gone = jax.device_put(kept)
+gone.delete()
+try:
+    np.array(gone)
+except RuntimeError as error:
+    assert "deleted" in str(error)
+else:
+    raise AssertionError("a deleted array was read")
+if sending._importer is not None:
+    kinds = sending._PROGRAMS + 8
+    for n in range(kinds):  # more than are kept
+        assert float(jax.device_put(kept[: 512 + n])[-1, -1]) == kept[511 + n, -1]
+    # What workers cannot take goes the other way.
+    sending._importer._landing.offer = lambda number, shards: None
+    assert np.array_equal(np.asarray(jax.device_put(kept, places[0])), kept)
+print("done", flush=True)
+"""
+
+NO_SHARED_MEMORY = {"POLYPATH_SHARED_MEMORY": "0"}
+OVER_GRPC = {"IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES": str(1 << 40)}
 
 MANY = """
 import os, shutil
@@ -237,9 +307,12 @@ def test_from_several_threads(variables: dict[str, str]) -> None:
     assert run_python(THREADS, variables) == "done\n"
 
 
-def test_no_byte_of_an_array_passes_through_the_head(cluster: str, variables: dict[str, str]) -> None:
+@pytest.mark.parametrize("setting", [{}, NO_SHARED_MEMORY], ids=["shared memory", "streams"])
+def test_no_byte_of_an_array_passes_through_the_head(
+    cluster: str, variables: dict[str, str], setting: dict[str, str]
+) -> None:
     before = moved(cluster)
-    with Client.python(BIG, variables) as client:
+    with Client.python(BIG, variables | setting) as client:
         assert client.hear() == "done"
         assert moved(cluster) - before < 1 << 20
         client.say("")
@@ -250,8 +323,19 @@ def test_puts_that_nobody_waits_for_are_bounded(variables: dict[str, str]) -> No
     assert run_python(MANY, variables) == "done\n"
 
 
-def test_a_client_that_dies_while_an_array_comes(cluster: str, variables: dict[str, str]) -> None:
-    with Client.python(DIES, variables) as client:
+@pytest.mark.parametrize(
+    ("setting", "where"),
+    [
+        ({}, 'landing.SlotLanding, "_place"'),
+        (NO_SHARED_MEMORY, 'landing.elements, "receive"'),
+        (NO_SHARED_MEMORY, 'landing.elements, "send"'),
+    ],
+    ids=["slots", "down", "up"],
+)
+def test_a_client_that_dies_while_an_array_is_on_its_way(
+    cluster: str, variables: dict[str, str], setting: dict[str, str], where: str
+) -> None:
+    with Client.python(DIES.replace("*WHERE", where), variables | setting) as client:
         assert client.hear() == "now"
         assert client.process.wait() == -signal.SIGKILL
     totals = wait_no_sessions(cluster)["controller"]
@@ -260,8 +344,8 @@ def test_a_client_that_dies_while_an_array_comes(cluster: str, variables: dict[s
     assert run_python(THREADS, variables) == "done\n"
 
 
-def test_a_client_without_shared_memory(cluster: str, variables: dict[str, str]) -> None:
-    variables = variables | {"IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES": str(1 << 40)}
+def test_a_client_that_leaves_all_to_jaxlib(cluster: str, variables: dict[str, str]) -> None:
+    variables = variables | OVER_GRPC
     before = status_of(cluster)["transport"]["command_bytes"]
     with Client.python(BIG, variables) as client:
         assert client.hear() == "done"
@@ -272,6 +356,19 @@ def test_a_client_without_shared_memory(cluster: str, variables: dict[str, str])
     assert run_python(KINDS, variables) == "done\n"
     wait_no_sessions(cluster)
     assert shared(cluster) == []
+
+
+def test_a_client_without_shared_memory(cluster: str, variables: dict[str, str]) -> None:
+    variables = variables | NO_SHARED_MEMORY
+    assert run_python(STREAMS, variables) == "done\n"
+    assert run_python(THREADS, variables) == "done\n"
+    wait_no_sessions(cluster)
+    assert shared(cluster) == []
+
+
+@pytest.mark.parametrize("setting", [{}, NO_SHARED_MEMORY], ids=["shared memory", "streams"])
+def test_copies_are_the_callers(variables: dict[str, str], setting: dict[str, str]) -> None:
+    assert run_python(COPIES, variables | setting) == "done\n"
 
 
 def test_islands_copy_past_the_head(islands: str) -> None:

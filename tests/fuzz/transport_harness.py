@@ -45,6 +45,7 @@ COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
     m.MemoryStats(1, 0),
     m.Holdings(1),
     m.Export(1, 2, ((0, (0, 4)),), "/tmp/x", 7, 3),
+    m.Import(1, 2, "int8", (((0, 1), (4,)),), "", "/tmp/x", 7),
     m.Return(1, m.Results((m.Elements("float32", (2,), b"0" * 8), None))),
     m.Peers((_PEER,)),
     m.Snapshot("/tmp/x", 2.0),

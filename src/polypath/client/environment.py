@@ -12,6 +12,9 @@ tells the frontend in the session's `initialization_data`:
 
 A session without the first sends its bytes over gRPC, as does one whose user set
 `..._THRESHOLD_BYTES` to more than its arrays have.
+
+`POLYPATH_SHARED_MEMORY=0` is for a process that shares no memory with the workers, such as one in a container with a
+`/dev/shm` of its own: arrays then go over sockets in that folder, which both have to see.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from typing import Final
 INSECURE_CREDENTIALS: Final = "IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS"
 LARGE_TRANSFER_DIRECTORY: Final = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY"
 LARGE_TRANSFER_THRESHOLD: Final = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES"
+
+SHARED_MEMORY: Final = "POLYPATH_SHARED_MEMORY"
 
 THRESHOLD_BYTES: Final = 64 * 1024
 """Arrays from here up go through shared memory, unless the user set the variable."""

@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from polypath.client.environment import PIPE_NAME
+from polypath.client.environment import PIPE_NAME, SHARED_MEMORY
 
 _ENOUGH: Final = 64 * 2**20
 """Bytes free below which shared memory is left alone."""
@@ -25,13 +25,18 @@ _descriptor: int | None = None
 
 
 def make_folder(shared_dir: Path) -> Path | None:
-    """A new folder for a session; None where shared memory is missing or nearly full."""
-    if not shared_dir.is_dir() or shutil.disk_usage(shared_dir).free < _ENOUGH:
+    """A new folder for a session; None where there is no place for it."""
+    if not shared_dir.is_dir():
         return None
     folder = shared_dir / f"client-{os.getpid()}-{secrets.token_hex(4)}"
     folder.mkdir(mode=0o700)
     os.mkfifo(folder / PIPE_NAME, 0o600)
     return folder
+
+
+def shares_memory(folder: Path) -> bool:
+    """Whether arrays shall go through the folder: not where it is nearly full, or the user set the variable."""
+    return os.environ.get(SHARED_MEMORY) != "0" and shutil.disk_usage(folder).free >= _ENOUGH
 
 
 def open_pipe(folder: Path) -> int:

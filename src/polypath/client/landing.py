@@ -1,7 +1,9 @@
-"""Where arrays from the cluster land: the client's end of its workers' links.
+"""Where arrays go between the cluster's workers and this process: a socket in the session's folder.
 
-Owns the socket in the session's folder, a thread for each worker that has connected, and the arrays that
-wait for their elements. Which array has which number, and when it is complete, is `hooks.getting`'s business.
+Each worker that has something for this process opens a link, and a thread here serves it. One that shares
+memory sends the handles of its slots, and then says what is in which, and where it goes; else elements follow on
+the link, in either direction. Places are numpy's arrays, by numbers that the caller gives. A number that is not
+there (any more) is passed over: nobody wants it.
 """
 
 from __future__ import annotations
@@ -11,35 +13,43 @@ import mmap
 import os
 import socket
 import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from polypath.messages import LANDING, SLOT_BYTES, SLOTS, Landed
+from polypath import elements
+from polypath.messages import LANDING, SLOT_BYTES, SLOTS, Landed, Wanted
+from polypath.transport.bulk import fill, widen
+from polypath.types import DeviceId
 
 _log = logging.getLogger(__name__)
 
 _MESSAGE: Final = 1 << 12
 """More bytes than a `Landed` has."""
 
-_decode = msgspec.msgpack.Decoder(Landed).decode
+_landed = msgspec.msgpack.Decoder(Landed)
+_either: msgspec.msgpack.Decoder[Landed | Wanted] = msgspec.msgpack.Decoder(Landed | Wanted)
 
 
-class Landing:
-    """Takes what workers send, until `close()`.
+class Landing(ABC):
+    """Serves links, until `close()`.
 
     Raises:
         OSError: the folder can have no socket.
     """
 
+    _kind: ClassVar[socket.SocketKind]
+
     def __init__(self, folder: Path) -> None:
         self._arrays: dict[int, npt.NDArray[Any]] = {}
         self._links: set[socket.socket] = set()
         self._closed = False
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener = socket.socket(socket.AF_UNIX, self._kind)
         try:
             self._listener.bind(str(folder / LANDING))
             self._listener.listen()
@@ -50,7 +60,7 @@ class Landing:
 
     def expect(self, number: int, array: npt.NDArray[Any]) -> None:
         """Let the elements of `number` land in `array`."""
-        self._arrays[number] = array.view(f"u{array.itemsize}" if array.itemsize <= 8 else np.complex128)
+        self._arrays[number] = elements.plain(array)
 
     def forget(self, number: int) -> None:
         """All of `number` has landed, or nobody wants it. Takes no lock: Python may call it anywhere."""
@@ -81,21 +91,79 @@ class Landing:
     def _take(self, link: socket.socket) -> None:
         try:
             with link:
-                memory = _receive_memory(link)
-                while data := link.recv(_MESSAGE):
-                    landed = _decode(data)
-                    self._place(landed, memory)
-                    link.send(bytes((landed.slot,)))
+                self._serve(link)
         except OSError as error:
             _log.debug("A link broke: %s", error)
         finally:
             self._links.discard(link)
 
+    @abstractmethod
+    def _serve(self, link: socket.socket) -> None:
+        """Take what comes, until it ends."""
+
+
+class SlotLanding(Landing):
+    """Of a process that shares memory with the workers."""
+
+    _kind = socket.SOCK_SEQPACKET
+
+    def _serve(self, link: socket.socket) -> None:
+        memory = _receive_memory(link)
+        while data := link.recv(_MESSAGE):
+            landed = _landed.decode(data)
+            self._place(landed, memory)
+            link.send(bytes((landed.slot,)))
+
     def _place(self, landed: Landed, memory: mmap.mmap) -> None:
         array = self._arrays.get(landed.number)
         if array is not None:
-            box = tuple(slice(at, at + size) for at, size in zip(landed.start, landed.shape, strict=True))
-            array[box] = np.ndarray(landed.shape, array.dtype, memory, landed.slot * SLOT_BYTES)
+            room: npt.NDArray[Any] = np.ndarray(landed.shape, array.dtype, memory, landed.slot * SLOT_BYTES)
+            array[elements.box(landed.start, landed.shape)] = room
+
+
+class StreamLanding(Landing):
+    """Of a process that shares none: also hands arrays over."""
+
+    _kind = socket.SOCK_STREAM
+
+    def __init__(self, folder: Path) -> None:
+        self._offers: dict[int, Mapping[DeviceId, npt.NDArray[Any]]] = {}
+        super().__init__(folder)
+
+    def offer(self, number: int, shards: Mapping[DeviceId, npt.NDArray[Any]]) -> None:
+        """Let workers take the elements of `number`, each those of its devices."""
+        self._offers[number] = {device: elements.plain(shard) for device, shard in shards.items()}
+
+    def withdraw(self, number: int) -> None:
+        """They have them, or nobody needs them."""
+        self._offers.pop(number, None)
+
+    def _serve(self, link: socket.socket) -> None:
+        widen(link)
+        size = bytearray(2)
+        while fill(link, memoryview(size)):
+            message = bytearray(int.from_bytes(size, "little"))
+            if not fill(link, memoryview(message)):
+                return
+            match _either.decode(message):
+                case Landed(number, slot, start, shape):
+                    self._land(link, number, start, shape)
+                    link.sendall(bytes((slot,)))
+                case Wanted(number, device):
+                    self._hand_over(link, number, device)
+
+    def _land(self, link: socket.socket, number: int, start: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        array = self._arrays.get(number)
+        if array is None:
+            # Elements of what nobody wants would have to be read, too; a new link is faster.
+            raise ConnectionAbortedError("an array came that nobody wants any more")
+        elements.receive(link, array[elements.box(start, shape)])
+
+    def _hand_over(self, link: socket.socket, number: int, device: DeviceId) -> None:
+        shard = self._offers.get(number, {}).get(device)
+        link.sendall(bytes((shard is not None,)))
+        if shard is not None:
+            elements.send(link, shard)
 
 
 def _receive_memory(link: socket.socket) -> mmap.mmap:

@@ -17,13 +17,27 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from polypath.controller.events import Discard, Effect, Handle, Release, Reply, Request, Result, Send
+from polypath.controller.events import (
+    CompileReshard,
+    Discard,
+    Effect,
+    Handle,
+    Loaded,
+    Release,
+    Reply,
+    Request,
+    Result,
+    Send,
+)
 from polypath.controller.state import (
     Compilation,
+    Exchange,
     Executable,
+    Future,
     Host,
     HostState,
     Island,
+    Notify,
     Pending,
     Requests,
     Session,
@@ -315,14 +329,25 @@ class Core:
         for hosts, ids in groups.items():
             self.send(hosts, Forget(tuple(ids)))
 
+    def load(
+        self, request: Request, name: str, devices: tuple[DeviceId, ...], does: CompileReshard | Exchange | Notify
+    ) -> None:
+        """Answer with a program that runs nowhere: what it does is known to the controller alone."""
+        session = self.session(request)
+        info = ProgramInfo(name, b"", devices, (), None, None, None, None, (), (), None, 0)
+        executable = Executable(next(self.ids), (), info=info, does=does)
+        self.executables[executable.id] = executable
+        handle, ready = self.server_handle(session), self.server_handle(session)
+        session.executables[handle] = executable
+        session.futures[ready] = Future()
+        self.reply(request, Loaded(handle, info, ready))
+
     def unload(self, executable: Executable) -> None:
         loaded = self.executables.pop(executable.id, None) is not None and bool(executable.hosts)
         if loaded:
             self.send(executable.hosts, Unload(executable.id))
-        if executable.export is not None:
-            self.send(tuple(sorted(executable.export.hosts)), Unload(executable.id))
-        if executable.notify is not None:
-            self.send(tuple(sorted(executable.notify.hosts)), Unload(executable.id))
+        if isinstance(executable.does, Exchange | Notify):
+            self.send(tuple(sorted(executable.does.hosts)), Unload(executable.id))
         if executable.callbacks is None:
             return
         self.unloading[executable.id] = Unloading(executable.callbacks, set(executable.hosts) if loaded else set())

@@ -234,6 +234,14 @@ class CompileNotify(Request, frozen=True):
     """Whether the elements of the one argument come along."""
 
 
+class CompileImport(Request, frozen=True):
+    """A program by which workers make its one result of what the client at `address` has. Reply: `Loaded`."""
+
+    spec: ArraySpec
+    """Of the result."""
+    address: str
+
+
 class Metadata(Request, frozen=True):
     """Reply: `ProgramInfo`."""
 
@@ -310,8 +318,8 @@ class Holdings(Request, frozen=True):
 AnyRequest = (
     Put | MakeErrors | Assemble | Disassemble | FullyReplicatedShard | Remap | Copy | Reshard
     | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | CompileExport
-    | CompileNotify | Metadata | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus | CheckFuture
-    | DefaultLayout | MemoryStats | Holdings
+    | CompileImport | CompileNotify | Metadata | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus
+    | CheckFuture | DefaultLayout | MemoryStats | Holdings
 )  # fmt: skip
 
 

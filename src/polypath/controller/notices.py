@@ -12,7 +12,7 @@ from polypath.controller.core import Core, Refused, union
 from polypath.controller.state import Executable, Future, Notify, Session
 from polypath.messages import MOST_QUESTIONS
 from polypath.messages import Notify as NotifyCommand
-from polypath.types import HostId, ProgramInfo
+from polypath.types import HostId
 
 
 class Notices:
@@ -22,16 +22,8 @@ class Notices:
         self._core = core
 
     def compile(self, request: events.CompileNotify) -> None:
-        """Nothing to compile, as of exports."""
-        core, session = self._core, self._core.session(request)
-        devices, _ = core.place(request.devices)
-        info = ProgramInfo("notify", b"", devices, (), None, None, None, None, (), (), None, 0)
-        executable = Executable(next(core.ids), (), info=info, notify=Notify(request.address, request.elements))
-        core.executables[executable.id] = executable
-        handle, ready = core.server_handle(session), core.server_handle(session)
-        session.executables[handle] = executable
-        session.futures[ready] = Future()
-        core.reply(request, events.Loaded(handle, info, ready))
+        devices, _ = self._core.place(request.devices)
+        self._core.load(request, "notify", devices, Notify(request.address, request.elements))
 
     def run(self, request: events.Execute, executable: Executable, notify: Notify, status: events.Handle) -> None:
         """Have the arrays' hosts tell. The end of this is now, should `status` be asked for."""

@@ -9,10 +9,10 @@ from polypath import messages
 from polypath.controller import events
 from polypath.controller.arrays import Arrays
 from polypath.controller.core import Core, Refused, refuse
-from polypath.controller.exports import Exports
+from polypath.controller.exchanges import Exchanges
 from polypath.controller.notices import Notices
 from polypath.controller.partition import row_major_layout
-from polypath.controller.state import Compilation, Executable, Future, HostState, Session, Value
+from polypath.controller.state import Compilation, Exchange, Executable, Future, HostState, Notify, Session, Value
 from polypath.types import Code, Failure, HostId, ProgramInfo
 
 Handler = Callable[[Any], None]
@@ -24,14 +24,15 @@ class Programs:
     def __init__(self, core: Core, arrays: Arrays) -> None:
         self._core = core
         self._arrays = arrays
-        self._exports = Exports(core)
+        self._exchanges = Exchanges(core)
         self.notices = Notices(core)
 
     def handlers(self) -> dict[type, Handler]:
         return {
             events.Compile: self.compile,
             events.CompileReshard: self.compile_reshard,
-            events.CompileExport: self._exports.compile,
+            events.CompileExport: self._exchanges.compile_export,
+            events.CompileImport: self._exchanges.compile_import,
             events.CompileNotify: self.notices.compile,
             messages.Compiled: self.compiled,
             events.Metadata: self.metadata,
@@ -75,15 +76,8 @@ class Programs:
 
     def compile_reshard(self, request: events.CompileReshard) -> None:
         """Nothing to compile: what it does is known when it has arguments."""
-        core, session = self._core, self._core.session(request)
-        devices, _ = core.place(request.devices)
-        info = ProgramInfo("reshard", b"", devices, (), None, None, None, None, (), (), None, 0)
-        executable = Executable(next(core.ids), (), info=info, reshard=request)
-        core.executables[executable.id] = executable
-        handle, ready = core.server_handle(session), core.server_handle(session)
-        session.executables[handle] = executable
-        session.futures[ready] = Future()
-        core.reply(request, events.Loaded(handle, info, ready))
+        devices, _ = self._core.place(request.devices)
+        self._core.load(request, "reshard", devices, request)
 
     def compiled(self, report: messages.Compiled) -> None:
         if isinstance(report.result, ProgramInfo):
@@ -174,14 +168,14 @@ class Programs:
             status = core.server_handle(session)
         try:
             executable, info = self._loaded(session, request.executable)
-            if executable.export is not None:
-                self._exports.run(request, executable, executable.export, status)
+            if isinstance(does := executable.does, Exchange):
+                self._exchanges.run(request, executable, does, status)
                 return
-            if executable.notify is not None:
-                self.notices.run(request, executable, executable.notify, status)
+            if isinstance(does, Notify):
+                self.notices.run(request, executable, does, status)
                 return
             args = self._arguments(session, info, request)
-            count = len(info.outputs) if executable.reshard is None else len(executable.reshard.targets)
+            count = len(info.outputs) if does is None else len(does.targets)
             if not results:
                 results = tuple(core.server_handle(session) for _ in range(count))
             elif len(results) != count:
@@ -189,8 +183,8 @@ class Programs:
                     Code.INVALID_ARGUMENT,
                     f"Program {info.name} has {count} results; {len(results)} handles were given.",
                 )
-            if executable.reshard is not None:
-                self._reshard(session, request, executable.reshard, args, results, status)
+            if does is not None:
+                self._reshard(session, request, does, args, results, status)
                 return
         except Refused as refused:
             if request.fill_status:

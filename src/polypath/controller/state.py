@@ -13,6 +13,7 @@ from polypath.messages import Callbacks, Command, Peer
 from polypath.types import (
     ArraySpec,
     Device,
+    DeviceId,
     ExecutableId,
     Failure,
     HostId,
@@ -47,20 +48,27 @@ class Executable:
     callbacks: Callbacks | None = None
     info: ProgramInfo | None = None
     failure: Failure | None = None
-    reshard: CompileReshard | None = None
-    """Of a program that runs nowhere: what it does is the controller's."""
-    export: Export | None = None
-    """Of one that runs nowhere either, and has the workers hand arrays to the client."""
-    notify: Notify | None = None
-    """Of one that has them tell it that arrays are there."""
+    does: CompileReshard | Exchange | Notify | None = None
+    """Of a program that runs nowhere: what it does is known to the controller alone."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Export:
-    """Where a client takes arrays, and which hosts may have a link to it."""
+class Exchange:
+    """Where a client hands over and takes arrays, and which hosts may have a link to it."""
 
     address: str
+    imports: Import | None = None
+    """What is made of the client's array; None where it takes one."""
     hosts: set[HostId] = dataclasses.field(default_factory=set[HostId])
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Import:
+    """An array that a client hands over."""
+
+    spec: ArraySpec
+    shards: tuple[tuple[tuple[DeviceId, ...], tuple[int, ...]], ...]
+    """The devices that get the same elements, and the shape of those."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

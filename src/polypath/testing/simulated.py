@@ -82,7 +82,7 @@ class SimulatedWorker:
                     self._need(value)
                 if any(target.device in self.devices for target in targets):
                     self.values.add(out)
-            case messages.Bitcast(value=value, out=out):
+            case messages.Bitcast(value=value, out=out) | messages.Export(value=value, status=out):
                 self._need(value)
                 self.values.add(out)
             case messages.Execute(executable=executable, args=args, outs=outs, status=status):
@@ -102,6 +102,8 @@ class SimulatedWorker:
                 self._need(value)
                 assert device in self.devices, f"host {self.host} was asked for device {device}"
                 return [messages.Fetched(self.host, request, messages.Inline(b"%d" % value))]
+            case messages.Import(out=out):
+                self.values.add(out)
             case messages.Await(request=request, values=values):
                 assert self.values.intersection(values), f"host {self.host} has none of {values}"
                 return [messages.Ready((self.host,), request, None)]

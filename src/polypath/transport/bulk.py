@@ -39,6 +39,8 @@ _MOST_HEADER: Final = 1 << 24
 _MOST_BYTES: Final = 1 << 40
 _MAPPED: Final = 1 << 18
 """Bytes from which on memory is mapped: it begins at a page, and so devices of a CPU share it."""
+_SEND_BUFFER: Final = 1 << 19
+"""Bytes. The kernel takes twice that, or as much as it lets anybody have."""
 _HELLO_TIMEOUT: Final = 30
 """Seconds that who connects has to say who he is."""
 _BACKLOG: Final = 4096
@@ -112,7 +114,7 @@ class Listener:
 
     def _admit(self, stream: socket.socket) -> None:
         secret = bytearray(len(self._keys.secret))
-        if not _fill(stream, memoryview(secret)) or not hmac.compare_digest(secret, self._keys.secret.encode()):
+        if not fill(stream, memoryview(secret)) or not hmac.compare_digest(secret, self._keys.secret.encode()):
             raise ProtocolError("Somebody connected who is not of this cluster.")
 
 
@@ -196,12 +198,18 @@ def _connect(address: str, keys: BulkKeys) -> socket.socket:
         stream.settimeout(None)
         return stream
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    widen(stream)
     try:
         stream.connect(address.removeprefix(UNIX))
     except OSError:
         stream.close()
         raise
     return stream
+
+
+def widen(stream: socket.socket) -> None:
+    """Let a unix socket take more at a time than the kernel's default: who sends and who reads wake each other less."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
 
 def _write(stream: socket.socket, head: bytes, data: bytes | memoryview) -> None:
@@ -215,13 +223,13 @@ def _write(stream: socket.socket, head: bytes, data: bytes | memoryview) -> None
 def _receive(stream: socket.socket, take: Take) -> bool:
     """Whether something came before the stream ended."""
     head = bytearray(_HEAD.size)
-    if not _fill(stream, memoryview(head)):
+    if not fill(stream, memoryview(head)):
         return False
     tag_size, header_size, size = _HEAD.unpack(head)
     if header_size > _MOST_HEADER or size > _MOST_BYTES:
         raise ProtocolError(f"A shard of {size} bytes with a header of {header_size} is announced.")
-    names, data = bytearray(tag_size + header_size), memoryview(_room(size))
-    if not _fill(stream, memoryview(names)) or not _fill(stream, data):
+    names, data = bytearray(tag_size + header_size), memoryview(room(size))
+    if not fill(stream, memoryview(names)) or not fill(stream, data):
         raise ProtocolError("a shard was cut off")
     try:
         take(names[:tag_size].decode("utf-8", "replace"), bytes(names[tag_size:]), data)
@@ -230,19 +238,21 @@ def _receive(stream: socket.socket, take: Take) -> bool:
     return True
 
 
-def _room(size: int) -> mmap.mmap | bytearray:
+def room(size: int) -> mmap.mmap | bytearray:
+    """New memory for what comes; mapped, and so at a page's begin, unless it is small."""
     if size < _MAPPED:
         return bytearray(size)
-    room = mmap.mmap(-1, size)
-    room.madvise(mmap.MADV_HUGEPAGE)  # What is written once costs more to set up than to fill, page by page.
-    return room
+    # Huge pages, which the kernel gives only to private memory: small ones cost more to set up than to fill.
+    mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    mapped.madvise(mmap.MADV_HUGEPAGE)
+    return mapped
 
 
-def _fill(stream: socket.socket, room: memoryview) -> bool:
-    """Whether as many bytes came as there is room for, before the stream ended."""
-    at, size = 0, len(room)
+def fill(stream: socket.socket, memory: memoryview) -> bool:
+    """Whether as many bytes came as there is memory for, before the stream ended."""
+    at, size = 0, len(memory)
     while at < size:
-        count = stream.recv_into(room[at:])
+        count = stream.recv_into(memory[at:])
         if not count:
             return False
         at += count

@@ -27,7 +27,9 @@ from polypath.worker.execution import Executions
 from polypath.worker.executors.base import Executor, Program, Runner, Source
 from polypath.worker.exports import Exports
 from polypath.worker.failures import WorkerFailure, failure_of
+from polypath.worker.imports import Imports
 from polypath.worker.lanes import Lane, Lanes
+from polypath.worker.links import Links
 from polypath.worker.peers import PeerLink, PeerPost
 from polypath.worker.plugins.runner import Plugins
 from polypath.worker.questions import Handler, Questions
@@ -77,7 +79,10 @@ class Worker:
         self._lanes = Lanes()
         self._farewells = Lane("farewells")
         self._transfers = Transfers(executor, self._store, self._post, waits, self._lanes)
-        self._exports = Exports(self._transfers, self._store, waits, {device.id for device in executor.devices})
+        self._links = Links()
+        local = {device.id for device in executor.devices}
+        exports = Exports(self._transfers, self._store, waits, self._links, local)
+        imports = Imports(executor, self._store, waits, self._links)
         self._callbacks = HostCallbacks(config.host, channel.send)
         executor.callbacks = self._callbacks
         self._runners: dict[ProgramKind, Runner] = {"xla": executor}
@@ -94,7 +99,7 @@ class Worker:
             self._report_failed,
             in_order=executor.platform.name != "cpu",
         )
-        self._local = {device.id for device in executor.devices}
+        self._local = local
         self._questions = Questions(config, channel.send, executor, self._store, self._programs)
         self._compilers = compilers or ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
         self._lock = threading.Lock()
@@ -106,7 +111,8 @@ class Worker:
             m.Copy: self._making(self._transfers.copy),
             m.Reshard: self._making(self._transfers.reshard),
             m.Bitcast: self._making(self._transfers.bitcast),
-            m.Export: self._exports.export,
+            m.Export: exports.export,
+            m.Import: self._making(imports.take),
             m.Delete: self._delete,
             m.Forget: lambda command: store.forget(command.values),
             m.Compile: self._compile,
@@ -235,7 +241,7 @@ class Worker:
         return runner
 
     def _unload(self, command: m.Unload) -> None:
-        self._exports.unload(command.executable)
+        self._links.unload(command.executable)
         self._questions.unload(command.executable)
         with self._lock:
             source = self._sources.pop(command.executable, None)

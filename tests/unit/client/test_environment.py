@@ -48,8 +48,14 @@ def test_a_folder_per_session_at_one_path_per_process(tmp_path: Path) -> None:
 
 
 def test_full_shared_memory_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = folder.make_folder(tmp_path)
+    assert found is not None
+    assert folder.shares_memory(found)
+    monkeypatch.setenv("POLYPATH_SHARED_MEMORY", "0")
+    assert not folder.shares_memory(found)
+    monkeypatch.delenv("POLYPATH_SHARED_MEMORY")
     monkeypatch.setattr(folder, "_ENOUGH", 2**60)
-    assert folder.make_folder(tmp_path) is None
+    assert not folder.shares_memory(found)
     assert folder.make_folder(tmp_path / "nothing") is None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import frontend_fakes as fakes
@@ -22,7 +24,8 @@ _CUT = "CAMaAQIiAgAB"
 
 def compile_(request: Any, options: str = "PluginCompileOptions", prefix: str = "__serialized_plugin_program ") -> Any:
     view = fakes.view(4)
-    scope = Scope(1, view, cast(Any, None), Shardings(view))
+    buffers = cast(Any, SimpleNamespace(own_folder=lambda: Path("/client")))
+    scope = Scope(1, view, buffers, Shardings(view))
     program = pb.Serialized(type_name="xla::ifrt::PluginProgram", data=(prefix + json.dumps(request)).encode())
     return compile_plugin(
         scope,
@@ -53,6 +56,19 @@ def test_a_reshard_is_the_controllers() -> None:
     request["reshardRequest"]["outSharding"][0]["devices"]["device_ids"] = [9, 2]
     with pytest.raises(Refused, match="Device 9 does not exist"):
         compile_(request)
+
+
+def test_an_import_says_what_comes() -> None:
+    sharding = {"devices": {"device_ids": [0, 1]}, "xla_hlo_sharding": _CUT}
+    request = {"dtype": "bfloat16", "shape": [4], "sharding": sharding}
+    event = compile_({plugins.IMPORT_REQUEST: request})
+    assert isinstance(event, events.CompileImport)
+    assert event.address == "/client/landing"
+    assert (event.spec.dtype, event.spec.shape, event.spec.sharding.devices) == ("bfloat16", (4,), (0, 1))
+    with pytest.raises(Refused, match=r"no arrays of float32\[-4\]"):
+        compile_({plugins.IMPORT_REQUEST: request | {"dtype": "float32", "shape": [-4]}})
+    with pytest.raises(Refused, match="no arrays of string"):
+        compile_({plugins.IMPORT_REQUEST: request | {"dtype": "string"}})
 
 
 def test_what_is_no_plugin_program_is_refused() -> None:

@@ -8,24 +8,46 @@ passes everything else on unchanged; installed once, it stays.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from polypath.client.hooks import analysis, callbacks, dlpack, getting, pacing, partitioning, putting, waiting
-from polypath.client.hooks.cluster import connect, disconnect
+from polypath.client.hooks import (
+    analysis,
+    callbacks,
+    dlpack,
+    getting,
+    pacing,
+    partitioning,
+    putting,
+    sending,
+    waiting,
+)
+from polypath.client.hooks.cluster import connect, disconnect, takes_numbers
+from polypath.client.landing import Landing, SlotLanding, StreamLanding
 
 __all__ = ["install", "session_ended", "uninstall"]
 
+_log = logging.getLogger(__name__)
 
-def install(client: Any, target: str, folder: Path | None) -> None:
-    """Have the hooks serve the cluster at `target`, which `client` is connected to; `folder` is the session's."""
+_landing: Landing | None = None
+
+
+def install(client: Any, target: str, folder: Path | None, shares_memory: bool) -> None:
+    """Have the hooks serve the cluster at `target`, which `client` is connected to.
+
+    `folder` is the session's, and `shares_memory` tells whether arrays go through it as files.
+    """
+    global _landing
     uninstall()
     connect(client, target)
     for module in (analysis, callbacks, dlpack, partitioning, putting):
         module.install()
-    getting.install(client, folder)
+    _landing = None if folder is None else _land(folder, shares_memory)
+    getting.install(client, _landing)
+    sending.install(client, _landing if isinstance(_landing, StreamLanding) else None)
     waiting.install(client, folder)
-    pacing.install(folder)
+    pacing.install(folder if shares_memory else None)
 
 
 def session_ended() -> None:
@@ -35,6 +57,21 @@ def session_ended() -> None:
 
 def uninstall() -> None:
     """There is no cluster any more."""
+    global _landing
     getting.uninstall()
     waiting.uninstall()
+    sending.uninstall()
+    if _landing is not None:
+        _landing.close()
+        _landing = None
     disconnect()
+
+
+def _land(folder: Path, shares_memory: bool) -> Landing | None:
+    if not takes_numbers():
+        return None
+    try:
+        return SlotLanding(folder) if shares_memory else StreamLanding(folder)
+    except OSError as error:  # Its name is too long for a socket, say.
+        _log.info("Arrays go through the head: %s", error)
+        return None

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import jax
 import ml_dtypes
 import numpy as np
-from jax._src import xla_bridge
+from jax._src import lib, literals, xla_bridge
+from jax.extend import ifrt_programs
 
 from polypath.client.callbacks import CallbackServer
 from polypath.client.environment import socket_path
 
 _bridge: Any = xla_bridge
+_lib: Any = lib
+_programs: Any = ifrt_programs
+
+MOST_NUMBERS: Final = 2**31
+"""Of what goes with a launch, for which XLA has 32 bits."""
+
+host_arrays: Final[tuple[Any, ...]] = (np.ndarray, getattr(literals, "TypedNdArray", np.ndarray))
+"""What JAX hands on of numpy's."""
+
 _lock = threading.RLock()
 _client: Any = None
 _target = ""
@@ -50,6 +61,23 @@ def is_cluster(client: Any) -> bool:
 def cluster_socket(client: Any) -> str | None:
     """Where the cluster listens, if `client` is its client; None for another or where it is not ours."""
     return socket_path(_target) if is_cluster(client) else None
+
+
+def compile_request(client: Any, name: str, body: Any) -> Any:
+    """A program that the controller alone knows.
+
+    Raises:
+        JaxRuntimeError: it does not know this one.
+    """
+    programs = _programs.ifrt_programs
+    return client.compile_ifrt_program(
+        programs.make_plugin_program(json.dumps({name: body})), programs.make_plugin_compile_options()
+    )
+
+
+def takes_numbers() -> bool:
+    """Whether an execution can have a number, by which arrays and questions are told apart: not before jaxlib 0.10."""
+    return "launch_id" in (_lib.xla_client.LoadedExecutable.execute_sharded.__doc__ or "")
 
 
 def callback_server() -> CallbackServer:

@@ -1,56 +1,51 @@
-"""Big arrays come from the cluster through shared memory.
+"""Big arrays come from the cluster past the head.
 
 jaxlib's proxy client takes an array's bytes from the head over gRPC, shard by shard. Here the workers hand all
 shards to `client.landing`, each of them to its place. What goes wrong is left to jaxlib's way, which then tells
 of it; so are small arrays, which come no faster like this.
+
+`numpy.array(x)` is a copy that is the caller's to write to. JAX makes it of the elements that it keeps for those who
+only read; here it is what landed, unless such are there.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import threading
 import weakref
-from pathlib import Path
 from typing import Any, Final
 
 import jax
 import numpy as np
 from jax._src import array as jax_array
-from jax._src import lib
-from jax.extend import ifrt_programs
 
 from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
 from polypath.client.hooks import waiting
-from polypath.client.hooks.cluster import is_cluster, replace
+from polypath.client.hooks.cluster import MOST_NUMBERS, compile_request, is_cluster, replace
 from polypath.client.landing import Landing
 from polypath.plugins import EXPORT_REQUEST
 
 _Array: Any = jax_array.ArrayImpl
-_lib: Any = lib
 _errors: Any = jax.errors
-_programs: Any = ifrt_programs
 
 _THRESHOLD: Final = 16 << 10
 """Bytes of an array from which on it comes like this, unless the user set the variable for more."""
 
-_log = logging.getLogger(__name__)
+_COPY: Final = 8 << 20
+"""Bytes of an array from which on each copy of it comes from the cluster: those who copy it again wait no longer."""
 
-_MOST_NUMBERS: Final = 2**31
-"""They go where XLA has 32 bits for a launch."""
+_log = logging.getLogger(__name__)
 
 _exporter: _Exporter | None = None
 
 
-def install(client: Any, folder: Path | None) -> None:
-    """Put the hooks in place; `folder` is the session's, None if it has none."""
+def install(client: Any, landing: Landing | None) -> None:
+    """Put the hooks in place; `landing` is the session's, None if it has none."""
     global _exporter
-    try:
-        _exporter = _Exporter(client, Landing(folder)) if folder is not None and waiting.takes_numbers() else None
-    except OSError as error:  # Its name is too long for a socket, say.
-        _log.info("Arrays come through the head: %s", error)
+    _exporter = None if landing is None else _Exporter(client, landing)
+    replace(_Array, "__array__", _array)
     replace(_Array, "copy_to_host_async", _copy_to_host_async)
     if not isinstance(_Array._value, _Value):
         _Array._value = _Value(_Array._value.fget)
@@ -59,9 +54,7 @@ def install(client: Any, folder: Path | None) -> None:
 def uninstall() -> None:
     """There is no cluster any more."""
     global _exporter
-    if _exporter is not None:
-        _exporter.close()
-        _exporter = None
+    _exporter = None
 
 
 class _Value(property):
@@ -70,10 +63,21 @@ class _Value(property):
     def __init__(self, original: Any) -> None:
         def value(array: Any) -> Any:
             if array._npy_value is None and (found := _read(array)) is not None:
+                found.flags.writeable = False
                 array._npy_value = found
             return original(array)
 
         super().__init__(value)
+
+
+def _array(original: Any) -> Any:
+    def array(self: Any, dtype: Any = None, context: Any = None, copy: bool | None = None) -> Any:
+        exporter = _exporter
+        big = copy and dtype in (None, self.dtype) and self._npy_value is None and self.nbytes >= _COPY
+        found = exporter.read(self) if big and exporter is not None and exporter.serves(self) else None
+        return original(self, dtype, context, copy) if found is None else found
+
+    return array
 
 
 def _copy_to_host_async(original: Any) -> Any:
@@ -116,7 +120,7 @@ class _Exporter:
         self._landing = landing
         chosen = int(os.environ.get(LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES))
         self._threshold = chosen if chosen > THRESHOLD_BYTES else _THRESHOLD
-        self._numbers = itertools.cycle(range(1, _MOST_NUMBERS))
+        self._numbers = itertools.cycle(range(1, MOST_NUMBERS))
         self._lock = threading.Lock()
         self._programs: dict[int, Any] = {}
         """By how many shards their argument has: jaxlib's client counts them."""
@@ -141,19 +145,14 @@ class _Exporter:
         return True
 
     def read(self, array: Any) -> np.ndarray[Any, Any] | None:
-        """Its elements, read-only; None where they have to come another way."""
+        """Its elements, which are the caller's; None where they have to come another way."""
         _, export = self._under_way.pop(id(array), (None, None))
         export = export or self._export(array)
         if export is None:
             return None
         came = export.wait()
         self._landing.forget(export.number)
-        export.elements.flags.writeable = False
         return export.elements if came else None
-
-    def close(self) -> None:
-        """Take nothing more."""
-        self._landing.close()
 
     def _export(self, array: Any) -> _Export | None:
         number = next(self._numbers)
@@ -172,11 +171,7 @@ class _Exporter:
     def _program(self, shards: int) -> Any:
         with self._lock:
             if shards not in self._programs:
-                programs = _programs.ifrt_programs
-                self._programs[shards] = self._client.compile_ifrt_program(
-                    programs.make_plugin_program(json.dumps({EXPORT_REQUEST: {"devices": shards}})),
-                    programs.make_plugin_compile_options(),
-                )
+                self._programs[shards] = compile_request(self._client, EXPORT_REQUEST, {"devices": shards})
             return self._programs[shards]
 
     def _drop(self, number: int) -> None:

@@ -16,16 +16,13 @@ from typing import Any, Final
 
 import jax
 import numpy as np
-from jax._src import lib, literals
+from jax._src import lib
 
 from polypath.client.environment import THRESHOLD_BYTES
-from polypath.client.hooks.cluster import is_cluster, replace
+from polypath.client.hooks.cluster import host_arrays, is_cluster, replace
 
 _jax: Any = jax
 _lib: Any = lib
-
-_HOST_ARRAYS: Final[tuple[Any, ...]] = (np.ndarray, getattr(literals, "TypedNdArray", np.ndarray))
-"""What JAX hands on of numpy's."""
 
 MOST: Final = 1 << 30
 """Bytes that may be on their way to the workers."""
@@ -34,7 +31,7 @@ _pace: _Pace | None = None
 
 
 def install(folder: Path | None) -> None:
-    """Put the hook in place; `folder` is the session's, None if it has none."""
+    """Put the hook in place; `folder` is the session's, None if arrays do not go through it."""
     global _pace
     _pace = None if folder is None else _Pace(folder)
     replace(_lib.xla_client, "batched_device_put", _put)
@@ -44,7 +41,7 @@ def _put(original: Any) -> Any:
     def put(aval: Any, sharding: Any, xs: Any, devices: Any, *rest: Any, **more: Any) -> Any:
         if _pace is not None and devices and is_cluster(devices[0].client):
             # Each is written for itself, also where several are one array.
-            sizes = (math.prod(x.shape) * x.dtype.itemsize for x in xs if isinstance(x, _HOST_ARRAYS))
+            sizes = (math.prod(x.shape) * x.dtype.itemsize for x in xs if isinstance(x, host_arrays))
             size = sum(size for size in sizes if size >= THRESHOLD_BYTES)
             if size:
                 _pace.wait(size, devices)

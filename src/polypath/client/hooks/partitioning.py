@@ -133,13 +133,13 @@ def _sharding(each: ShardedShape) -> Any:
 
 def _proto(sharding: Any, shape: Any) -> bytes:
     if shape.is_tuple():
-        tiled = _xla.HloSharding.tuple_sharding(shape, [_tiled(each) for each in sharding.tuple_elements()])
+        found = _xla.HloSharding.tuple_sharding(shape, [tiled(each) for each in sharding.tuple_elements()])
     else:
-        tiled = _tiled(sharding)
-    return tiled.to_proto().SerializeToString()
+        found = tiled(sharding)
+    return found.to_proto().SerializeToString()
 
 
-def _tiled(sharding: Any) -> Any:
+def tiled(sharding: Any) -> Any:
     """Without names of mesh axes, by which a jax of 0.12 may say it."""
     to_tiled = getattr(_xla.HloSharding, "v3_to_v2_sharding", None)
     return sharding if to_tiled is None else to_tiled(sharding)

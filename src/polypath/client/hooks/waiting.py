@@ -7,9 +7,7 @@ this process itself. Small arrays come along. What is not answered like this is 
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +16,8 @@ import jax
 import numpy as np
 from jax._src import array as jax_array
 from jax._src import lib
-from jax.extend import ifrt_programs
 
-from polypath.client.hooks.cluster import is_cluster, replace
+from polypath.client.hooks.cluster import compile_request, is_cluster, replace, takes_numbers
 from polypath.client.notices import Questions
 from polypath.notices import MOST_ELEMENTS
 from polypath.plugins import NOTIFY_REQUEST
@@ -28,7 +25,6 @@ from polypath.plugins import NOTIFY_REQUEST
 _Array: Any = jax_array.ArrayImpl
 _lib: Any = lib
 _errors: Any = jax.errors
-_programs: Any = ifrt_programs
 
 _MOST_DEVICES: Final = 64
 """Of an array: the notices of all its hosts are to have room in the pipe."""
@@ -59,11 +55,6 @@ def uninstall() -> None:
         _waiter = None
 
 
-def takes_numbers() -> bool:
-    """Whether this jaxlib, as none before 0.10 does, lets an execution have a number: they are told apart by it."""
-    return "launch_id" in (_lib.xla_client.LoadedExecutable.execute_sharded.__doc__ or "")
-
-
 def read(array: Any) -> np.ndarray[Any, Any] | None:
     """A small array's elements, read-only; None where they have to come another way."""
     return None if _waiter is None else _waiter.read(array)
@@ -92,7 +83,6 @@ class _Waiter:
     def __init__(self, client: Any, questions: Questions) -> None:
         self._client = client
         self._questions = questions
-        self._lock = threading.Lock()
         self._programs: dict[tuple[int, bool], Any] = {}
         """By how many shards their arguments have, and whether elements are to come."""
 
@@ -136,12 +126,8 @@ class _Waiter:
     def _program(self, devices: int, elements: bool) -> Any:
         program = self._programs.get((devices, elements))
         if program is None:
-            with self._lock:
-                request = {NOTIFY_REQUEST: {"devices": devices, "elements": elements}}
-                program = self._programs[devices, elements] = self._client.compile_ifrt_program(
-                    _programs.ifrt_programs.make_plugin_program(json.dumps(request)),
-                    _programs.ifrt_programs.make_plugin_compile_options(),
-                )
+            asked = {"devices": devices, "elements": elements}
+            program = self._programs[devices, elements] = compile_request(self._client, NOTIFY_REQUEST, asked)
         return program
 
 

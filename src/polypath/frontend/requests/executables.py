@@ -38,7 +38,7 @@ _LATER: Final = {
 
 def _compile(
     scope: Scope, op: int, body: pb.CompileRequest
-) -> events.Compile | events.CompileReshard | events.CompileExport | events.CompileNotify:
+) -> events.Compile | events.CompileReshard | events.CompileExport | events.CompileImport | events.CompileNotify:
     kind = body.program.type_name
     if kind == colocated.PROGRAM:
         return colocated.compile_request(scope, op, body)

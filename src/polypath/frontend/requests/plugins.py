@@ -15,7 +15,7 @@ from polypath.frontend.requests.base import Scope
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.messages import LANDING
-from polypath.types import DeviceId, Sharding
+from polypath.types import ArraySpec, DeviceId, Sharding
 
 PROGRAM: Final = "xla::ifrt::PluginProgram"
 _OPTIONS: Final = "xla::ifrt::PluginCompileOptions"
@@ -24,7 +24,7 @@ _PREFIX: Final = b"__serialized_plugin_program "
 
 def compile_plugin(
     scope: Scope, op: int, body: pb.CompileRequest
-) -> events.Compile | events.CompileReshard | events.CompileExport | events.CompileNotify:
+) -> events.Compile | events.CompileReshard | events.CompileExport | events.CompileImport | events.CompileNotify:
     """The event for a program of that type.
 
     Raises:
@@ -53,6 +53,13 @@ def compile_plugin(
                 session=scope.session,
                 op=op,
                 devices=scope.view.default_devices(asked.devices),
+                address=str(scope.buffers.own_folder() / LANDING),
+            )
+        case plugins.Import():
+            return events.CompileImport(
+                session=scope.session,
+                op=op,
+                spec=ArraySpec(asked.dtype, asked.shape, _known(scope, asked.sharding)),
                 address=str(scope.buffers.own_folder() / LANDING),
             )
         case plugins.Notify():

@@ -1,0 +1,116 @@
+"""Arrays that workers and the client hand over to each other: no byte of them passes through the head.
+
+For the client each is a program: one without results that it runs with an array to take, or one without arguments,
+whose result is an array that it has. The number of the launch is its name for the array. The end of the execution
+that takes one is when the client has all of it; the result of the other is pending until the workers have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from polypath.controller import events
+from polypath.controller.core import Core, refuse
+from polypath.controller.partition import Box, shard_boxes
+from polypath.controller.state import Exchange, Executable, Future, Import
+from polypath.errors import ProtocolError
+from polypath.messages import Export as ExportCommand
+from polypath.messages import Import as ImportCommand
+from polypath.types import ArraySpec, Code, DeviceId, HostId
+
+MOST_HOSTS: Final = 64
+"""Each has a link to the client, and a client may not have many files open."""
+
+
+class Exchanges:
+    """The handlers of programs that export and import. Nothing of them is compiled."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def compile_export(self, request: events.CompileExport) -> None:
+        devices, _ = self._core.place(request.devices)
+        self._core.load(request, "exchange", devices, Exchange(request.address))
+
+    def compile_import(self, request: events.CompileImport) -> None:
+        spec = request.spec
+        devices, hosts = self._core.place(spec.sharding.devices)
+        _check_hosts(hosts, "put")
+        groups: dict[Box, list[DeviceId]] = {}
+        for device, box in zip(devices, _boxes(spec), strict=True):
+            groups.setdefault(box, []).append(device)
+        shards = tuple((tuple(same), box.shape) for box, same in groups.items())
+        self._core.load(request, "exchange", devices, Exchange(request.address, Import(spec, shards)))
+
+    def run(self, request: events.Execute, executable: Executable, exchange: Exchange, status: events.Handle) -> None:
+        """Have hosts send the array, or take it; `status` is the future of that."""
+        if exchange.imports is None:
+            self._export(request, executable, exchange, status)
+        else:
+            self._import(request, executable, exchange, exchange.imports, status)
+
+    def _export(
+        self, request: events.Execute, executable: Executable, exchange: Exchange, status: events.Handle
+    ) -> None:
+        core, session = self._core, self._core.session(request)
+        if len(request.args) != 1 or not request.fill_status:
+            refuse(Code.INVALID_ARGUMENT, "A program that exports takes one array, and its status must be asked for.")
+        array = core.array(session, request.args[0])
+        chosen: dict[tuple[int, ...], DeviceId] = {}
+        for device, box in zip(array.spec.sharding.devices, _boxes(array.spec), strict=True):
+            chosen.setdefault(box.start, device)  # one of several replicas
+        hosts = tuple(sorted({core.devices[device].host for device in chosen.values()}))
+        _check_hosts(hosts, "read")
+        end = core.new_status(hosts)
+        exchange.hosts.update(hosts)
+        places = tuple((device, start) for start, device in chosen.items())
+        core.send(hosts, ExportCommand(executable.id, array.id, places, exchange.address, request.launch, end.id))
+        session.futures[status] = Future(status=end)
+        core.reply(request, events.Executed(status, ()))
+
+    def _import(
+        self,
+        request: events.Execute,
+        executable: Executable,
+        exchange: Exchange,
+        imported: Import,
+        status: events.Handle,
+    ) -> None:
+        core, session, spec = self._core, self._core.session(request), imported.spec
+        if request.args or len(request.results) > 1:
+            refuse(Code.INVALID_ARGUMENT, "A program that imports takes no array and has one result.")
+        handle = request.results[0] if request.results else core.server_handle(session)
+        value = core.new_value(session, handle, spec)
+        core.available(value.hosts)
+        exchange.hosts.update(value.hosts)
+        command = ImportCommand(
+            executable.id,
+            value.id,
+            spec.dtype,
+            imported.shards,
+            spec.sharding.memory_kind,
+            exchange.address,
+            request.launch,
+        )
+        core.send(value.hosts, command)
+        if request.fill_status:
+            session.futures[status] = Future((value,))
+        outputs = () if request.results else (events.Output(handle, value.spec),)
+        core.reply(request, events.Executed(status if request.fill_status else 0, outputs))
+
+
+def _boxes(spec: ArraySpec) -> tuple[Box, ...]:
+    try:
+        return shard_boxes(spec.sharding, spec.shape)
+    except ProtocolError as error:
+        refuse(Code.UNIMPLEMENTED, str(error))
+
+
+def _check_hosts(hosts: Sequence[HostId], act: str) -> None:
+    if len(hosts) > MOST_HOSTS:
+        refuse(
+            Code.UNIMPLEMENTED,
+            f"An array's workers exchange it with the client where they are at most {MOST_HOSTS}, and it has "
+            f"{len(hosts)}: {act} it shard by shard.",
+        )
