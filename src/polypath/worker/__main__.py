@@ -67,6 +67,7 @@ def run() -> None:
     worker = Worker(config, channel, executor, waits)
     channel.on_return(worker.returned)
     gc.freeze()  # What was imported stays, and is not looked through again and again.
+    gc.set_threshold(10_000)  # Nor are the results of each step that has hundreds.
     try:
         worker.run()
     finally:

@@ -75,7 +75,7 @@ class Executions:
         if program.kind != "xla" or program.calls_back:
             return True
         for arg in args:
-            if arg.is_pending():
+            if arg.whole is None and arg.is_pending():
                 return True
         if not self._lanes.busy:
             return False

@@ -24,15 +24,15 @@ from polypath.worker.config import WorkerConfig
 from polypath.worker.executors.base import Executor, Program
 from polypath.worker.failures import DELETED, FailedValue, WorkerFailure, failure_of
 from polypath.worker.notices import Notices
-from polypath.worker.store import Shard, Store
+from polypath.worker.store import Shard, Store, Value
 from polypath.worker.waits import Pending
 
 _log = logging.getLogger(__name__)
 
 _THREADS: Final = 128
 """Answers that may wait at the same time."""
-_DEVICELESS: Final = (bytes, Pending)
-"""Of a value's pieces those that are not the executor's."""
+_FEW: Final = 32
+"""Asking as many arrays whether they are ready takes less than waiting for them on a thread."""
 
 _LEFT: Final = Failure(
     Code.ABORTED,
@@ -191,46 +191,38 @@ class Questions:
             shard = self._executor.hold(shard)
         return lambda: self._executor.fetch(shard.wait() if isinstance(shard, Pending) else shard).tobytes()
 
-    def _look(self, values: tuple[ValueId, ...]) -> Callable[[], None] | None:
-        """What waits for the values, if they are not there.
+    def _look(self, names: tuple[ValueId, ...]) -> Callable[[], None] | None:
+        """What waits for these values, if they are not there yet.
 
         Raises:
-            WorkerFailure: one was deleted, or failed.
+            Exception: one was deleted, or failed.
         """
-        parts: list[Shard | Pending] = []
-        ready = True
         # The same question went to every worker: some of the values have no part here.
-        for value in self._store.present(values):
-            for part in value.pieces():
-                parts.append(part)
-                if isinstance(part, _DEVICELESS):
-                    ready = ready and self._is_there(part)
-                elif self._executor.is_deleted(part):
-                    raise FailedValue(DELETED)
-                else:
-                    ready = ready and self._executor.is_ready(part)
-        if not ready:
-            return partial(self._wait_all, parts)
-        self._wait_all(parts)
+        values = self._store.present(names)
+        parts = [value.whole for value in values if value.whole is not None]
+        pending = self._add_shards(values, parts) if len(parts) < len(values) else []
+        if self._executor.any_deleted(parts):
+            raise FailedValue(DELETED)
+        if pending or len(parts) > _FEW or not self._executor.are_ready(parts):
+            return partial(self._wait_all, parts, pending)
+        self._executor.wait_all(parts)  # One may have failed.
         return None
 
-    def _is_there(self, piece: bytes | Pending) -> bool:
-        if isinstance(piece, bytes):
-            return True
-        found = piece.result
-        return found is not None and (isinstance(found, bytes | Failure) or self._executor.is_ready(found))
+    def _add_shards(self, values: list[Value], parts: list[Shard]) -> list[Pending]:
+        """Add to `parts` the shards of those values that are no wholes; what is pending is returned."""
+        pending: list[Pending] = []
+        for value in values:
+            for piece in value.shards.values() if value.whole is None else ():
+                shard = piece.wait() if isinstance(piece, Pending) and piece.done else piece
+                if isinstance(shard, Pending):
+                    pending.append(shard)
+                elif not isinstance(shard, bytes):
+                    parts.append(shard)
+        return pending
 
-    def _wait_all(self, parts: list[Shard | Pending]) -> None:
-        for part in parts:
-            shard = part.wait() if isinstance(part, Pending) else part
-            if isinstance(shard, bytes):
-                continue
-            try:
-                self._executor.wait(shard)
-            except Exception:
-                # Donated or deleted since it was asked about: nobody can see it fail any more.
-                if not self._executor.is_deleted(shard):
-                    raise
+    def _wait_all(self, parts: list[Shard], pending: list[Pending]) -> None:
+        arrived = [piece.wait() for piece in pending]
+        self._executor.wait_all([*parts, *(shard for shard in arrived if not isinstance(shard, bytes))])
 
     # --- Programs -----------------------------------------------------------------------------
 

@@ -143,5 +143,5 @@ def load(folder: Path, store: Store, executor: Executor) -> dict[ExecutableId, S
             loaded[shard.device] = executor.put(array, shard.device, shard.memory_kind, None)
         store.set(name, Value(loaded))
     for name, failure in index.failures.items():
-        store.set(name, failure)
+        store.fail((name,), failure)
     return index.programs

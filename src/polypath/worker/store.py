@@ -8,7 +8,7 @@ program, which is what executing takes and gives. What failed is a `Failure` in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, final
 
 import msgspec
@@ -82,9 +82,9 @@ class Value(msgspec.Struct, eq=False, gc=False):
         return shard
 
     def is_pending(self) -> bool:
-        """Whether a shard is on its way still."""
-        return self._shards is not None and any(
-            isinstance(shard, Pending) and not shard.done for shard in self._shards.values()
+        """Whether a shard is on its way still. None is where there is a whole."""
+        return self.whole is None and any(
+            isinstance(shard, Pending) and not shard.done for shard in self.shards.values()
         )
 
     def pieces(self) -> list[Shard | Pending]:
@@ -95,16 +95,17 @@ class Value(msgspec.Struct, eq=False, gc=False):
 class Store:
     """Values by id."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_failures", "_values")
 
     def __init__(self) -> None:
-        self._values: dict[ValueId, Value | Failure] = {}
+        self._values: dict[ValueId, Value] = {}
+        self._failures: dict[ValueId, Failure] = {}
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._values) + len(self._failures)
 
     def __contains__(self, value: ValueId) -> bool:
-        return value in self._values
+        return value in self._values or value in self._failures
 
     def get(self, value: ValueId) -> Value:
         """The value.
@@ -120,50 +121,52 @@ class Store:
         Raises:
             WorkerFailure: one failed, was deleted, or was never made here.
         """
-        found: list[Value] = []
-        for name in values:
-            value = self._values.get(name)
-            if value is None:
-                raise WorkerFailure(Code.NOT_FOUND, f"Value {name} is not on this worker.")
-            if isinstance(value, Failure):
-                raise FailedValue(value)
-            found.append(value)
-        return found
+        held = self._values
+        try:
+            return [held[name] for name in values]
+        except KeyError as error:
+            name = error.args[0]
+        if name in self._failures:
+            raise FailedValue(self._failures[name])
+        raise WorkerFailure(Code.NOT_FOUND, f"Value {name} is not on this worker.")
 
-    def present(self, values: Iterable[ValueId]) -> list[Value]:
+    def present(self, values: Collection[ValueId]) -> list[Value]:
         """Those of the values that are here.
 
         Raises:
             WorkerFailure: one failed, or was deleted.
         """
-        found: list[Value] = []
-        for name in values:
-            value = self._values.get(name)
-            if isinstance(value, Failure):
-                raise FailedValue(value)
-            if value is not None:
-                found.append(value)
+        held = self._values
+        found = [held[name] for name in values if name in held]
+        if self._failures and len(found) < len(values):
+            for name in values:
+                if name in self._failures:
+                    raise FailedValue(self._failures[name])
         return found
 
-    def set(self, value: ValueId, what: Value | Failure) -> None:
+    def set(self, value: ValueId, what: Value) -> None:
+        """A new value, under an id that was never used."""
         self._values[value] = what
 
     def add(self, values: Iterable[tuple[ValueId, Value]]) -> None:
+        """New values, as by `set`."""
         self._values.update(values)
 
     def fail(self, values: Iterable[ValueId], failure: Failure) -> None:
         for value in values:
-            self._values[value] = failure
+            self._values.pop(value, None)
+            self._failures[value] = failure
 
     def mark_deleted(self, value: ValueId) -> None:
         """Its buffers are gone; its name stays until it is forgotten."""
-        if isinstance(self._values.get(value), Value):
-            self._values[value] = DELETED
+        if value in self._values:
+            self.fail((value,), DELETED)
 
     def forget(self, values: Iterable[ValueId]) -> None:
         for value in values:
-            self._values.pop(value, None)
+            if self._values.pop(value, None) is None:
+                self._failures.pop(value, None)
 
     def items(self) -> Iterator[tuple[ValueId, Value | Failure]]:
         """All there is, as of now."""
-        return iter(list(self._values.items()))
+        return iter([*self._values.items(), *self._failures.items()])

@@ -139,6 +139,20 @@ class Executor(Runner):
     def wait(self, value: Shard) -> None:
         """Wait until a shard (or a whole) is computed; raises what went wrong."""
 
+    def are_ready(self, values: list[Shard]) -> bool:
+        """Whether waiting for all of these would return at once."""
+        return all(map(self.is_ready, values))
+
+    def wait_all(self, values: list[Shard]) -> None:
+        """Wait until all are computed, but for those that are deleted meanwhile; raises what went wrong with one."""
+        for value in values:
+            try:
+                self.wait(value)
+            except Exception:
+                # Donated or deleted since it was asked about: nobody can see it fail any more.
+                if not self.is_deleted(value):
+                    raise
+
     @abstractmethod
     def delete(self, value: Shard) -> None:
         """Free the memory of a shard (or a whole) now."""
@@ -146,6 +160,10 @@ class Executor(Runner):
     @abstractmethod
     def is_deleted(self, value: Shard) -> bool:
         """Whether the memory of a shard (or a whole) is gone: deleted, or donated."""
+
+    def any_deleted(self, values: list[Shard]) -> bool:
+        """Whether one of these is deleted."""
+        return any(map(self.is_deleted, values))
 
     @abstractmethod
     def memory_kind(self, shard: Shard) -> str: ...
@@ -168,6 +186,28 @@ class Executor(Runner):
         """A serialized `LayoutProto`."""
 
 
+def wholes_of(args: list[Value], program: Program, executor: Executor) -> list[Any]:
+    """The arguments as wholes over the program's place; none of them is deleted.
+
+    Raises:
+        WorkerFailure: one is deleted, or a shard of it is missing or failed.
+        ValueError: they are not what the program takes.
+    """
+    place, parameters = program.place, program.parameters
+    if len(args) != len(parameters):
+        raise ValueError(f"The program takes {len(parameters)} arguments and got {len(args)}.")
+    # Mostly they are what programs over the same devices gave, and all of this is quickly seen.
+    wholes = [value.whole for value in args if value.place is place]
+    if len(wholes) < len(args) or tuple([value.shard_type for value in args]) != parameters:
+        wholes = [
+            whole_of(value, place, wanted, executor, index)
+            for index, (value, wanted) in enumerate(zip(args, parameters, strict=True))
+        ]
+    if executor.any_deleted(wholes):
+        raise FailedValue(DELETED)
+    return wholes
+
+
 def whole_of(value: Value, place: Place, wanted: ShardType, executor: Executor, index: int) -> Any:
     """The argument as one whole over `place`, kept in the value for the next time.
 
@@ -188,7 +228,7 @@ def whole_of(value: Value, place: Place, wanted: ShardType, executor: Executor, 
         value.whole = place.join(shards, wanted)
         value.place = place
         value.shard_type = wanted
-    elif value.shard_type is not wanted and value.shard_type != wanted:
+    elif value.shard_type != wanted:
         raise ValueError(mismatch(index, value.shard_type, wanted))
     return value.whole
 

@@ -20,7 +20,7 @@ from polypath.types import ArraySpec, Device, DeviceId, Platform, ProgramInfo, S
 from polypath.worker import protos
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors import stablehlo
-from polypath.worker.executors.base import Executor, Launched, Program, Source, whole_of
+from polypath.worker.executors.base import Executor, Launched, Program, Source, wholes_of
 from polypath.worker.failures import DELETED, FailedValue
 from polypath.worker.host import numpy_dtype
 from polypath.worker.store import Place, Shard, ShardType, Value
@@ -149,12 +149,8 @@ class NullExecutor(Executor):
 
     def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int, end: bool) -> Launched:
         assert isinstance(program, _Program)
-        if len(args) != len(program.parameters):
-            raise ValueError(f"The program takes {len(program.parameters)} arguments and got {len(args)}.")
         place = program.place
-        for index, wanted in enumerate(program.parameters):
-            if self.is_deleted(whole_of(args[index], place, wanted, self, index)):
-                raise FailedValue(DELETED)
+        wholes_of(args, program, self)
         for index in program.info.donated:
             if index not in kept:
                 self.delete(args[index].whole)

@@ -24,9 +24,8 @@ from polypath.worker.cache import Cache, cpu_features
 from polypath.worker.colocated import ColocatedPython
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors import stablehlo
-from polypath.worker.executors.base import Executor, Launched, Program, Source, whole_of
+from polypath.worker.executors.base import Executor, Launched, Program, Source, wholes_of
 from polypath.worker.executors.flights import Flights, Launcher
-from polypath.worker.failures import DELETED, FailedValue
 from polypath.worker.store import Place, Shard, ShardType, Value
 from polypath.worker.waits import Waits
 
@@ -216,6 +215,18 @@ class PjrtExecutor(Executor):
     def wait(self, value: Shard) -> None:
         value.block_until_ready()
 
+    def are_ready(self, values: list[Shard]) -> bool:
+        return jaxlib.are_ready(values)
+
+    def wait_all(self, values: list[Shard]) -> None:
+        try:
+            jaxlib.wait_all(values)
+        except Exception:
+            super().wait_all(values)  # One failed, or is gone: which counts.
+
+    def any_deleted(self, values: list[Shard]) -> bool:
+        return True in [value.is_deleted() for value in values]
+
     def delete(self, value: Shard) -> None:
         value.delete()
 
@@ -316,17 +327,7 @@ class PjrtExecutor(Executor):
     def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int, end: bool) -> Launched:
         assert isinstance(program, _Program)
         place = program.place
-        if len(args) != len(program.parameters):
-            raise ValueError(f"The program takes {len(program.parameters)} arguments and got {len(args)}.")
-        wholes: list[Any] = []
-        for index, (value, wanted) in enumerate(zip(args, program.parameters, strict=True)):
-            if value.place is place and value.shard_type is wanted:
-                whole = value.whole
-            else:
-                whole = whole_of(value, place, wanted, self, index)
-            if whole.is_deleted():
-                raise FailedValue(DELETED)
-            wholes.append(whole)
+        wholes = wholes_of(args, program, self)
         for index in kept:
             if index in program.donated:
                 wholes[index] = self._copy_whole(wholes[index], place)
