@@ -101,6 +101,7 @@ class Head:
             if self._over.is_set():
                 return
             gc.freeze()  # What was imported stays, and is not looked through again and again.
+            gc.set_threshold(10_000)  # Nor are the handles of each step with hundreds of arrays.
             await frontend.serve(f"unix:{self._config.socket}")
             view = self._view()
             runtime_dir.mark_ready(self._config, view.platform.name, len(view.primary))

@@ -114,7 +114,7 @@ class Arrays:
 
     def assemble(self, request: events.Assemble) -> None:
         core, session = self._core, self._core.session(request)
-        parts = [core.array(session, handle) for handle in request.parts]
+        parts = core.arrays(session, request.parts)
         devices = request.spec.sharding.devices
         if tuple(_only_device(part) for part in parts) != devices:
             refuse(
@@ -154,7 +154,7 @@ class Arrays:
 
     def remap(self, request: events.Remap) -> None:
         core, session = self._core, self._core.session(request)
-        arrays = [core.array(session, handle) for handle in request.arrays]
+        arrays = core.arrays(session, request.arrays)
         shards: list[list[tuple[ValueId, DeviceId] | None]] = [
             [None] * len(spec.sharding.devices) for spec in request.specs
         ]
@@ -181,7 +181,7 @@ class Arrays:
 
     def copy(self, request: events.Copy) -> None:
         core, session = self._core, self._core.session(request)
-        arrays = [core.array(session, handle) for handle in request.arrays]
+        arrays = core.arrays(session, request.arrays)
         for array, handle in zip(arrays, request.results, strict=True):
             old = array.spec.sharding
             devices = old.devices if request.devices is None else request.devices
@@ -208,7 +208,7 @@ class Arrays:
 
     def reshard(self, request: events.Reshard) -> None:
         core, session = self._core, self._core.session(request)
-        arrays = [core.array(session, handle) for handle in request.arrays]
+        arrays = core.arrays(session, request.arrays)
         for array, spec in zip(arrays, request.specs, strict=True):
             if (spec.shape, spec.dtype) != (array.spec.shape, array.spec.dtype):
                 refuse(Code.INVALID_ARGUMENT, "Cutting an array anew cannot change its shape or type.")
@@ -268,7 +268,7 @@ class Arrays:
 
     def bitcast(self, request: events.Bitcast) -> None:
         core, session = self._core, self._core.session(request)
-        arrays = [core.array(session, handle) for handle in request.arrays]
+        arrays = core.arrays(session, request.arrays)
         for array, handle, spec in zip(arrays, request.results, request.specs, strict=True):
             value = core.new_value(session, handle, spec)
             devices = value.spec.sharding.devices
@@ -298,7 +298,7 @@ class Arrays:
 
     def check_ready(self, request: events.CheckReady) -> None:
         session = self._core.session(request)
-        self.await_values(request, [self._core.array(session, handle) for handle in request.arrays])
+        self.await_values(request, self._core.arrays(session, request.arrays))
 
     def await_values(self, request: events.Request, values: Sequence[Value]) -> None:
         """Reply once all `values` are computed, or with the first failure."""
@@ -307,7 +307,7 @@ class Arrays:
             if value.failure is not None:
                 core.reply(request, value.failure)
                 return
-        hosts = union(value.hosts for value in values)
+        hosts = union([value.hosts for value in values])
         if hosts:
             # Each worker looks at those of the values that it has a part of.
             core.ask(request, hosts, lambda number: Await(number, tuple([value.id for value in values])))

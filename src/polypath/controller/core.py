@@ -280,6 +280,18 @@ class Core:
         self.made.append(value)
         return value
 
+    def new_results(self, session: Session, handles: Sequence[Handle], executable: Executable) -> list[Value]:
+        """What an execution gives: `new_value` for many at once."""
+        arrays = session.arrays
+        taken = next(filter(arrays.__contains__, handles), None)
+        if taken is not None:
+            refuse(Code.ALREADY_EXISTS, f"Array handle {taken} is in use already; each handle names one array.")
+        made = [Value(next(self.ids), spec, hosts) for spec, hosts in executable.outputs]
+        arrays.update(zip(handles, made, strict=True))
+        self.values.update([(value.id, value) for value in made])
+        self.made.extend(made)
+        return made
+
     def new_status(self, hosts: tuple[HostId, ...]) -> Value:
         """A value without elements that stands for the end of an execution on `hosts`."""
         value = Value(next(self.ids), ArraySpec("token", (), Sharding(())), hosts)
@@ -302,6 +314,17 @@ class Core:
         if value.deleted:
             refuse(Code.INVALID_ARGUMENT, "The array was deleted or donated; keep a copy if you need it later.")
         return value
+
+    def arrays(self, session: Session, handles: Iterable[Handle]) -> list[Value]:
+        """`array` for many at once."""
+        arrays = session.arrays
+        found: list[Value] = []
+        for handle in handles:
+            value = arrays.get(handle)
+            if value is None or value.failure is not None or value.deleted:
+                value = self.array(session, handle)  # Says what is wrong.
+            found.append(value)
+        return found
 
     def delete(self, values: Iterable[Value]) -> None:
         """Mark deleted; the caller tells the workers."""
@@ -372,8 +395,12 @@ def by_hosts(values: Iterable[Value]) -> list[tuple[tuple[HostId, ...], tuple[Va
     """The values by the hosts that they are on. (One tuple stands for each set of hosts, and is not hashed.)"""
     groups: dict[int, tuple[tuple[HostId, ...], list[ValueId]]] = {}
     for value in values:
-        if value.hosts:
-            groups.setdefault(id(value.hosts), (value.hosts, []))[1].append(value.id)
+        if not (hosts := value.hosts):
+            continue
+        group = groups.get(id(hosts))
+        if group is None:
+            group = groups[id(hosts)] = (hosts, [])
+        group[1].append(value.id)
     return [(hosts, tuple(ids)) for hosts, ids in groups.values()]
 
 

@@ -109,6 +109,7 @@ class Programs:
             core.reply_to(compilation.session, compilation.op, failure)
             return
         executable.info = info = core.intern(compilation.infos[min(compilation.infos)])
+        executable.outputs = tuple([(spec, core.place(spec.sharding.devices)[1]) for spec in info.outputs])
         handle, ready = core.server_handle(session), core.server_handle(session)
         session.executables[handle] = executable
         session.futures[ready] = Future()
@@ -190,7 +191,7 @@ class Programs:
             if request.fill_status:
                 session.futures[status] = Future(failure=refused.failure)
             raise
-        outs = [core.new_value(session, handle, spec) for handle, spec in zip(results, info.outputs, strict=True)]
+        outs = core.new_results(session, results, executable)
         end = core.new_status(executable.hosts) if request.fill_status else None
         core.executions += 1
         core.send(
@@ -238,21 +239,16 @@ class Programs:
         self._core.reply(request, events.Executed(status if request.fill_status else 0, outputs))
 
     def _arguments(self, session: Session, info: ProgramInfo, request: events.Execute) -> list[Value]:
-        core = self._core
-        arrays = session.arrays
-        args: list[Value] = []
-        for handle in request.args:
-            value = arrays.get(handle)
-            if value is None or value.failure is not None or value.deleted:
-                value = core.array(session, handle)  # Says what is wrong.
+        args = self._core.arrays(session, request.args)
+        elsewhere = [value for value in args if value.spec.sharding.devices is not info.devices]
+        for value in elsewhere:
             devices = value.spec.sharding.devices
-            if devices is not info.devices and set(devices) != set(info.devices):
+            if set(devices) != set(info.devices):
                 refuse(
                     Code.INVALID_ARGUMENT,
-                    f"Argument {len(args)} of {info.name} is on devices {list(devices)}, but the program runs on "
-                    f"{list(info.devices)}; move it there with jax.device_put.",
+                    f"Argument {args.index(value)} of {info.name} is on devices {list(devices)}, but the program runs "
+                    f"on {list(info.devices)}; move it there with jax.device_put.",
                 )
-            args.append(value)
         if info.donated and info.donated[-1] >= len(args):
             refuse(Code.INVALID_ARGUMENT, f"Program {info.name} got {len(args)} arguments, fewer than it has.")
         return args

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+import msgspec
+
 from polypath.controller.events import CompileReshard, Handle
 from polypath.messages import Callbacks, Command, Peer
 from polypath.types import (
@@ -25,9 +27,8 @@ from polypath.types import (
 )
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class Value:
-    """An array in the workers' stores (or only an error).
+class Value(msgspec.Struct, eq=False, gc=False):
+    """An array in the workers' stores (or only an error). Nothing that it holds leads back to it.
 
     `failure` is what anybody who looks at it gets; `hosts` then may still hold parts.
     """
@@ -47,6 +48,8 @@ class Executable:
     hosts: tuple[HostId, ...]
     callbacks: Callbacks | None = None
     info: ProgramInfo | None = None
+    outputs: tuple[tuple[ArraySpec, tuple[HostId, ...]], ...] = ()
+    """The type of each result, and where it will be."""
     failure: Failure | None = None
     does: CompileReshard | Exchange | Notify | None = None
     """Of a program that runs nowhere: what it does is known to the controller alone."""
