@@ -344,17 +344,6 @@ class End:
         self._token.block_until_ready()
 
 
-def are_ready(values: Sequence[Array | End]) -> bool:
-    """Whether all are computed. False where one is deleted, too."""
-    try:
-        for value in values:
-            if not value.is_ready():
-                return False
-    except _jax.JaxRuntimeError:
-        return False
-    return True
-
-
 def wait_all(values: Sequence[Array | End]) -> None:
     """Wait until all are computed; raises what went wrong with one, also that it is deleted."""
     _xla.batched_block_until_ready([value for value in values if type(value) is not End])

@@ -31,8 +31,6 @@ _log = logging.getLogger(__name__)
 
 _THREADS: Final = 128
 """Answers that may wait at the same time."""
-_FEW: Final = 32
-"""Asking as many arrays whether they are ready takes less than waiting for them on a thread."""
 
 _LEFT: Final = Failure(
     Code.ABORTED,
@@ -199,30 +197,55 @@ class Questions:
         """
         # The same question went to every worker: some of the values have no part here.
         values = self._store.present(names)
-        parts = [value.whole for value in values if value.whole is not None]
-        pending = self._add_shards(values, parts) if len(parts) < len(values) else []
-        if self._executor.any_deleted(parts):
+        if self._executor.any_deleted([value.whole for value in values if value.execution]):
             raise FailedValue(DELETED)
-        if pending or len(parts) > _FEW or not self._executor.are_ready(parts):
-            return partial(self._wait_all, parts, pending)
-        self._executor.wait_all(parts)  # One may have failed.
+        # One result of an execution stands for all.
+        found = {value.execution: value.whole for value in values}
+        pending: list[Pending] = []
+        if 0 in found:
+            del found[0]
+            pending, others = self._pieces([value for value in values if not value.execution])
+            parts = [*found.values(), *others]
+        else:
+            parts = list(found.values())
+        wait = partial(self._wait_all, values, parts, pending)
+        if pending or not all(map(self._executor.is_ready, parts)):
+            return wait
+        wait()  # One may have failed.
         return None
 
-    def _add_shards(self, values: list[Value], parts: list[Shard]) -> list[Pending]:
-        """Add to `parts` the shards of those values that are no wholes; what is pending is returned."""
+    def _pieces(self, values: list[Value]) -> tuple[list[Pending], list[Shard]]:
+        """What of these values is on its way, and what is here: computed or not, but not deleted."""
         pending: list[Pending] = []
+        here: list[Shard] = []
         for value in values:
-            for piece in value.shards.values() if value.whole is None else ():
+            for piece in value.pieces():
                 shard = piece.wait() if isinstance(piece, Pending) and piece.done else piece
                 if isinstance(shard, Pending):
                     pending.append(shard)
                 elif not isinstance(shard, bytes):
-                    parts.append(shard)
-        return pending
+                    here.append(shard)
+        if self._executor.any_deleted(here):
+            raise FailedValue(DELETED)
+        return pending, here
 
-    def _wait_all(self, parts: list[Shard], pending: list[Pending]) -> None:
+    def _wait_all(self, values: list[Value], parts: list[Shard], pending: list[Pending]) -> None:
         arrived = [piece.wait() for piece in pending]
-        self._executor.wait_all([*parts, *(shard for shard in arrived if not isinstance(shard, bytes))])
+        try:
+            self._executor.wait_all([*parts, *(shard for shard in arrived if not isinstance(shard, bytes))])
+        except Exception:
+            for value in values:
+                for piece in value.pieces():
+                    self._wait(piece.wait() if isinstance(piece, Pending) else piece)
+
+    def _wait(self, shard: Shard) -> None:
+        try:
+            if not isinstance(shard, bytes):
+                self._executor.wait(shard)
+        except Exception:
+            # Donated or deleted since it was asked about: nobody can see it fail any more.
+            if not self._executor.is_deleted(shard):
+                raise
 
     # --- Programs -----------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ class Value(msgspec.Struct, eq=False, gc=False):
     place: Place | None = None
     shard_type: ShardType | None = None
     """Of the whole; None until there is one."""
+    execution: int = 0
+    """Whose result the whole is, if not 0: all that one execution makes is there, or fails, at the same time."""
 
     @property
     def shards(self) -> dict[DeviceId, Shard | Pending]:

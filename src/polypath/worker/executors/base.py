@@ -139,19 +139,10 @@ class Executor(Runner):
     def wait(self, value: Shard) -> None:
         """Wait until a shard (or a whole) is computed; raises what went wrong."""
 
-    def are_ready(self, values: list[Shard]) -> bool:
-        """Whether waiting for all of these would return at once."""
-        return all(map(self.is_ready, values))
-
     def wait_all(self, values: list[Shard]) -> None:
-        """Wait until all are computed, but for those that are deleted meanwhile; raises what went wrong with one."""
+        """`wait` for all of these."""
         for value in values:
-            try:
-                self.wait(value)
-            except Exception:
-                # Donated or deleted since it was asked about: nobody can see it fail any more.
-                if not self.is_deleted(value):
-                    raise
+            self.wait(value)
 
     @abstractmethod
     def delete(self, value: Shard) -> None:
@@ -228,6 +219,7 @@ def whole_of(value: Value, place: Place, wanted: ShardType, executor: Executor, 
         value.whole = place.join(shards, wanted)
         value.place = place
         value.shard_type = wanted
+        value.execution = 0
     elif value.shard_type != wanted:
         raise ValueError(mismatch(index, value.shard_type, wanted))
     return value.whole

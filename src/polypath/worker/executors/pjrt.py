@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
+import itertools
 import logging
 import sys
 from collections.abc import Sequence
@@ -162,6 +163,7 @@ class PjrtExecutor(Executor):
             )
             for index, (id_, device) in enumerate(sorted(self._local.items()))
         )
+        self._executions = itertools.count(1)
         self._launcher = Launcher(waits)
         self._flights = Flights(waits)
         self.python = ColocatedPython(config.host, cpu, cpus, self._place)
@@ -215,14 +217,8 @@ class PjrtExecutor(Executor):
     def wait(self, value: Shard) -> None:
         value.block_until_ready()
 
-    def are_ready(self, values: list[Shard]) -> bool:
-        return jaxlib.are_ready(values)
-
     def wait_all(self, values: list[Shard]) -> None:
-        try:
-            jaxlib.wait_all(values)
-        except Exception:
-            super().wait_all(values)  # One failed, or is gone: which counts.
+        jaxlib.wait_all(values)
 
     def any_deleted(self, values: list[Shard]) -> bool:
         return True in [value.is_deleted() for value in values]
@@ -349,8 +345,9 @@ class PjrtExecutor(Executor):
         if program.calls_back:
             program.follow(jaxlib.End(token))
         outs = results.consume_with_handlers(program.handlers)
+        number = next(self._executions)
         return Launched(
-            [Value(None, out, place, kind) for out, kind in zip(outs, program.results, strict=True)],
+            [Value(None, out, place, kind, number) for out, kind in zip(outs, program.results, strict=True)],
             jaxlib.End(token) if end else None,
         )
 
