@@ -76,6 +76,7 @@ def register() -> None:
 def clear() -> None:
     """Drop JAX's backends, so that it connects anew, and with them the watch on the head."""
     stop_watch()
+    hooks.uninstall()  # What they have compiled is dropped while somebody is there to be told.
     if _bridge.backends_are_initialized():
         _extend.clear_backends()
 

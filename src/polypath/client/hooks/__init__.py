@@ -52,7 +52,7 @@ def install(client: Any, target: str, folder: Path | None, shares_memory: bool) 
 
 def session_ended() -> None:
     """Nobody answers any more; whoever waits is to hear of it."""
-    waiting.uninstall()
+    waiting.close()
 
 
 def uninstall() -> None:

@@ -47,12 +47,17 @@ def install(client: Any, folder: Path | None) -> None:
     replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready)
 
 
+def close() -> None:
+    """Nobody answers any more."""
+    if (waiter := _waiter) is not None:
+        waiter.close()
+
+
 def uninstall() -> None:
     """There is no cluster any more."""
     global _waiter
-    if _waiter is not None:
-        _waiter.close()
-        _waiter = None
+    close()
+    _waiter = None
 
 
 def read(array: Any) -> np.ndarray[Any, Any] | None:
