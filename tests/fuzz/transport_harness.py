@@ -44,6 +44,7 @@ COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
     m.DefaultLayout(1, "float32", (2,), 0, "device"),
     m.MemoryStats(1, 0),
     m.Holdings(1),
+    m.Notify(1, (2, 3), "/tmp/x", 7, 1, 0),
     m.Export(1, 2, ((0, (0, 4)),), "/tmp/x", 7, 3),
     m.Import(1, 2, "int8", (((0, 1), (4,)),), "", "/tmp/x", 7),
     m.Return(1, m.Results((m.Elements("float32", (2,), b"0" * 8), None))),

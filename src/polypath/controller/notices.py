@@ -7,12 +7,17 @@ as any other does, and hears why.
 
 from __future__ import annotations
 
+from typing import Final
+
 from polypath.controller import events
-from polypath.controller.core import Core, Refused, union
+from polypath.controller.core import Core, Refused, refuse, union
+from polypath.controller.exchanges import MOST_HOSTS
 from polypath.controller.state import Executable, Future, Notify, Session
 from polypath.messages import MOST_QUESTIONS
 from polypath.messages import Notify as NotifyCommand
-from polypath.types import HostId
+from polypath.types import Code, HostId
+
+_NUMBERS: Final = 2**31
 
 
 class Notices:
@@ -28,26 +33,29 @@ class Notices:
     def run(self, request: events.Execute, executable: Executable, notify: Notify, status: events.Handle) -> None:
         """Have the arrays' hosts tell. The end of this is now, should `status` be asked for."""
         core, session = self._core, self._core.session(request)
+        number = request.launch
+        if not 0 < number < _NUMBERS or not request.args or (notify.elements and len(request.args) > 1):
+            refuse(
+                Code.INVALID_ARGUMENT,
+                f"A question to workers has a number from 1 to {_NUMBERS - 1} and one array, or several whose elements "
+                f"are not asked for; this one has number {number} and {len(request.args)} arrays.",
+            )
         try:
-            values = [core.array(session, handle) for handle in request.args]
+            values = core.arrays(session, request.args)
         except Refused:
-            self._tell(session, request.launch)
+            self._tell(session, number)
         else:
             hosts, device = union(value.hosts for value in values), None
             if notify.elements:
                 device = values[0].spec.sharding.devices[0]
                 hosts = (core.devices[device].host,)
-            notify.hosts.update(hosts)
-            session.questions[request.launch % MOST_QUESTIONS] = request.launch, hosts
-            command = NotifyCommand(
-                executable.id,
-                tuple([value.id for value in values]),
-                notify.address,
-                request.launch,
-                len(hosts),
-                device,
-            )
-            core.send(hosts, command)
+            if len(hosts) > MOST_HOSTS:
+                self._tell(session, number)
+            else:
+                notify.hosts.update(hosts)
+                session.questions[number % MOST_QUESTIONS] = number, hosts
+                ids = tuple([value.id for value in values])
+                core.send(hosts, NotifyCommand(executable.id, ids, notify.address, number, len(hosts), device))
         if request.fill_status:
             session.futures[status] = Future()
         core.reply(request, events.Executed(status if request.fill_status else 0, ()))

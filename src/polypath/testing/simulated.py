@@ -43,6 +43,8 @@ class SimulatedWorker:
         self.values: set[ValueId] = set()
         self.executables: set[ExecutableId] = set()
         self.commands: collections.deque[Command] = collections.deque()
+        self.told: list[tuple[HostId, int, int]] = []
+        """The questions that it answered to clients themselves, and how many hosts do."""
 
     def joined(self) -> messages.Joined:
         described = tuple(
@@ -107,6 +109,8 @@ class SimulatedWorker:
             case messages.Await(request=request, values=values):
                 assert self.values.intersection(values), f"host {self.host} has none of {values}"
                 return [messages.Ready((self.host,), request, None)]
+            case messages.Notify():
+                self._tell(command)
             case messages.CostAnalysis(request=request):
                 return [messages.Answered(self.host, request, messages.Inline(msgspec.msgpack.encode({"flops": 1.0})))]
             case messages.ProgramText(request=request):
@@ -116,6 +120,11 @@ class SimulatedWorker:
             case _:
                 assert isinstance(command, messages.Peers | messages.Return), f"{command} is not simulated"
         return []
+
+    def _tell(self, question: messages.Notify) -> None:
+        assert self.values.intersection(question.values), f"host {self.host} has none of {question.values}"
+        assert question.device in {None, *self.devices}, f"host {self.host} was asked for device {question.device}"
+        self.told.append((self.host, question.number, question.of))
 
     def _need(self, *values: ValueId) -> None:
         missing = set(values) - self.values
@@ -136,6 +145,10 @@ class SimulatedCluster:
         self.starting: list[SimulatedWorker] = []
         """Workers whose processes run, but which have not joined."""
         self.replies: dict[tuple[SessionId, int], Result] = {}
+        self.told: list[tuple[HostId, int, int]] = []
+        """Who answered which question to a client itself, and how many are to."""
+        self.unanswerable: list[tuple[SessionId, int]] = []
+        """Questions that no worker will answer."""
         self.outputs = 1
         self._snapshots: dict[HostId, SimulatedWorker] = {}
         self._ops = itertools.count(1)
@@ -208,12 +221,15 @@ class SimulatedCluster:
                         self.starting.append(self._started(host, island, host in snapshots))
                 case events.Stop(host=host):
                     self.kill(host)
+                case events.Unanswerable(session=session, number=number):
+                    self.unanswerable.append((session, number))
                 case events.Share() | events.Discard() | events.Call() | events.Release():
                     pass
 
     def _started(self, host: HostId, island: IslandId, restored: bool) -> SimulatedWorker:
         first = host * self._per_host
         worker = SimulatedWorker(host, island, range(first, first + self._per_host))
+        worker.told = self.told
         if restored:
             old = self._snapshots[host]
             worker.values, worker.executables = old.values, old.executables

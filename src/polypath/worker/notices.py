@@ -6,7 +6,7 @@ import logging
 import threading
 
 from polypath.messages import Notify
-from polypath.notices import Writer
+from polypath.notices import MOST_ELEMENTS, Writer
 from polypath.types import ExecutableId, Failure
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Notices:
         try:
             if pipe is None:
                 pipe = self._open(question)
-            if isinstance(outcome, Failure):
+            if isinstance(outcome, Failure) or len(outcome) > MOST_ELEMENTS:
                 pipe.tell(question.number, answered=False)
             else:
                 pipe.tell(question.number, question.of, outcome)

@@ -165,6 +165,8 @@ class Questions:
     def _notify(self, question: m.Notify) -> None:
         try:
             if question.device is None:
+                if question.of == 1:
+                    self._store.get_all(question.values)  # The head may not know yet that one is lost.
                 wait = self._look(question.values)
             else:
                 wait = self._elements(question.values[0], question.device)

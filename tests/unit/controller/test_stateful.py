@@ -28,6 +28,9 @@ class Machine(RuleBasedStateMachine):
         self.cluster = SimulatedCluster(HOSTS, DEVICES, islands=2)
         self.asked: dict[tuple[int, int], bool] = {}
         self.handles = iter(range(1, 1 << 60))
+        self.numbers = iter(range(1, 1 << 30))
+        self.questions: list[tuple[int, int]] = []
+        """Session and number of what workers answer themselves; no more than a client may have open."""
         self.open: set[int] = set()
         self.on: dict[Array, tuple[int, ...]] = {}
 
@@ -121,6 +124,30 @@ class Machine(RuleBasedStateMachine):
     def wait(self, array: Array) -> None:
         self.ask(array[0], events.CheckReady, arrays=(array[1],))
 
+    @rule(array=arrays, elements=st.booleans())
+    def wait_beside(self, array: Array, elements: bool) -> None:
+        """A question that workers answer to the client itself; by another program each time, as hosts come and go."""
+        session, handle = array
+        compiled = self.ask(session, events.CompileNotify, devices=(0,), address="/pipe", elements=elements)
+        loaded = self.cluster.replies[session, compiled]
+        if not isinstance(loaded, events.Loaded):
+            assert session not in self.open
+            return
+        number = next(self.numbers)
+        self.questions.append((session, number))
+        self.ask(
+            session,
+            events.Execute,
+            executable=loaded.executable,
+            args=(handle,),
+            results=(),
+            status=0,
+            fill_status=False,
+            kept=(),
+            launch=number,
+            devices=None,
+        )
+
     @rule(array=arrays)
     def fetch(self, array: Array) -> None:
         self.ask(array[0], events.Fetch, array=array[1], strides=None)
@@ -159,6 +186,10 @@ class Machine(RuleBasedStateMachine):
         for session, op in self.asked:
             if session in self.open:
                 assert (session, op) in self.cluster.replies, f"op {op} was never answered"
+        for session, number in self.questions:
+            told = [(host, of) for host, answered, of in self.cluster.told if answered == number]
+            all_told = bool(told) and len({host for host, _ in told}) == told[0][1]
+            assert all_told or session not in self.open or (session, number) in self.cluster.unanswerable
         for session in list(self.open):
             self.cluster.handle(events.Close(session))
         self.cluster.up()

@@ -116,12 +116,11 @@ class _Waiter:
         self._questions.close()
 
     def _ask(self, arrays: list[Any], devices: int, *, elements: bool = False) -> bytes | None:
-        program = self._program(devices, elements)
         question = self._questions.ask()
         if question is None:
             return None
         try:
-            program.execute_sharded(arrays, launch_id=question.number)
+            self._program(devices, elements).execute_sharded(arrays, launch_id=question.number)
         except (_errors.JaxRuntimeError, ValueError) as error:  # One was deleted, say.
             _log.debug("An array is asked about another way: %s", error)
             self._questions.withdraw(question)

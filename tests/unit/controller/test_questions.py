@@ -1,0 +1,116 @@
+"""Questions that workers answer to a client itself: who is asked, and who is told that nobody answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from polypath.controller import events
+from polypath.messages import MOST_QUESTIONS, HostBuffer
+from polypath.testing import SimulatedCluster
+from polypath.types import ArraySpec, Code, Failure, Sharding
+
+EVERYWHERE, HERE, THERE = 10, 11, 12
+"""Arrays on both hosts, on the first and on the second."""
+
+
+class Asking:
+    """Two hosts, islands of their own or not, of one device each; session 1 and its arrays."""
+
+    def __init__(self, islands: int = 1) -> None:
+        self.cluster = SimulatedCluster(2, 1, islands)
+        self.cluster.up()
+        self.cluster.handle(events.Open(1, "test"))
+        for handle, devices in ((EVERYWHERE, (0, 1)), (HERE, (0,)), (THERE, (1,))):
+            spec = ArraySpec("float32", (2,), Sharding(devices, fully_replicated=True))
+            buffer = HostBuffer((2,), None, devices, b"12345678")
+            if islands == 1 or len(devices) == 1:
+                self.do(events.Put(1, self.cluster.op(), (events.HostArray(handle, spec, None, (buffer,)),)))
+        self.programs = [self.compile(elements) for elements in (False, True)]
+
+    def do(self, event: events.AnyEvent) -> None:
+        self.cluster.handle(event)
+        self.cluster.settle()
+
+    def compile(self, elements: bool) -> events.Handle:
+        op = self.cluster.op()
+        self.do(events.CompileNotify(1, op, (0,), "/pipe", elements))
+        loaded = self.cluster.replies[1, op]
+        assert isinstance(loaded, events.Loaded)
+        return loaded.executable
+
+    def ask(self, number: int, *arrays: int, elements: bool = False, settle: bool = True) -> None:
+        op = self.cluster.op()
+        program = self.programs[elements]
+        self.cluster.handle(events.Execute(1, op, program, arrays, (), 0, False, (), number, None))
+        assert self.cluster.replies[1, op] == events.Executed(0, ())
+        if settle:
+            self.cluster.settle()
+
+    @property
+    def told(self) -> dict[int, list[tuple[int, int]]]:
+        """By host: which questions, and how many hosts answer them."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for host, number, of in self.cluster.told:
+            found.setdefault(host, []).append((number, of))
+        return found
+
+
+def test_the_hosts_of_the_arrays_answer() -> None:
+    at = Asking()
+    at.ask(1, HERE)
+    at.ask(2, EVERYWHERE)
+    at.ask(3, THERE, HERE)
+    at.ask(4, EVERYWHERE, elements=True)
+    assert at.told == {0: [(1, 1), (2, 2), (3, 2), (4, 1)], 1: [(2, 2), (3, 2)]}
+    assert at.cluster.unanswerable == []
+
+
+@pytest.mark.parametrize(
+    ("number", "arrays", "elements"),
+    [(0, (HERE,), False), (-1, (HERE,), False), (2**31, (HERE,), True), (1, (), False), (1, (HERE, THERE), True)],
+)
+def test_a_question_that_makes_no_sense_is_refused(number: int, arrays: tuple[int, ...], elements: bool) -> None:
+    at = Asking()
+    op = at.cluster.op()
+    at.do(events.Execute(1, op, at.programs[elements], arrays, (), 0, False, (), number, None))
+    reply = at.cluster.replies[1, op]
+    assert isinstance(reply, Failure)
+    assert reply.code is Code.INVALID_ARGUMENT
+    assert at.told == {}
+
+
+@pytest.mark.parametrize("end", [events.Delete, events.Destruct])
+def test_what_is_gone_cannot_be_asked_about(end: type[events.Delete | events.Destruct]) -> None:
+    at = Asking()
+    at.do(end(1, at.cluster.op(), (HERE,)))
+    at.ask(7, THERE, HERE)
+    assert at.cluster.unanswerable == [(1, 7)]
+    assert at.told == {}
+
+
+def test_a_lost_host_answers_nothing() -> None:
+    at = Asking(islands=2)
+    at.ask(1, HERE, settle=False)
+    at.ask(2, THERE, settle=False)
+    at.cluster.kill(1)
+    assert at.cluster.unanswerable == [(1, 2)]
+    at.cluster.settle()
+    assert at.told == {0: [(1, 1)]}
+    at.ask(3, THERE)
+    assert at.cluster.unanswerable == [(1, 2), (1, 3)]
+
+
+def test_only_the_last_question_of_a_place_is_remembered() -> None:
+    at = Asking(islands=2)
+    for round_ in range(3):
+        at.ask(5 + round_ * MOST_QUESTIONS, THERE)
+    at.cluster.kill(1)
+    assert at.cluster.unanswerable == [(1, 5 + 2 * MOST_QUESTIONS)]
+
+
+def test_a_client_that_is_gone_is_told_nothing() -> None:
+    at = Asking()
+    at.ask(5, THERE)
+    at.do(events.Close(1))
+    at.cluster.kill(1)
+    assert at.cluster.unanswerable == []
