@@ -12,7 +12,6 @@ import os
 import select
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -84,18 +83,20 @@ class Reader:
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
 
-    def read(self) -> Iterator[Notice]:
+    def read(self) -> list[Notice]:
         """Wait for notices."""
         data = self._rest + self._receive()
+        notices: list[Notice] = []
         at = 0
         while len(data) - at >= _HEAD.size:
             number, size, of, answered = _HEAD.unpack_from(data, at)
             end = at + _HEAD.size + size
             if end > len(data):
                 break
-            yield Notice(number, of, bool(answered), data[at + _HEAD.size : end])
+            notices.append(Notice(number, of, bool(answered), data[at + _HEAD.size : end]))
             at = end
         self._rest = data[at:]
+        return notices
 
     def _receive(self) -> bytes:
         # To sleep and be woken takes longer than what is soon there; what takes long is not looked for again and again.

@@ -7,6 +7,7 @@ wait; so no other thread is woken on the way. What is asked, and how, is `hooks.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
@@ -45,6 +46,7 @@ class Questions:
         self._free = list(range(1, self._reader.most))
         self._round = 0
         self._open: dict[int, Question] = {}
+        self._arrived: deque[Notice] = deque()
         self._reading = False
         """Whether a thread reads, for itself and for those that sleep."""
         self._sleeping: set[Question] = set()
@@ -96,9 +98,12 @@ class Questions:
 
     def _read(self, question: Question) -> None:
         try:
-            while question.open:
-                for notice in self._reader.read():
-                    self._take(notice)
+            while True:
+                while self._arrived:  # What an interrupted thread has read, too.
+                    self._take(self._arrived.popleft())
+                if not question.open:
+                    return
+                self._arrived.extend(self._reader.read())
         finally:
             with self._lock:
                 self._reading = False
