@@ -199,6 +199,8 @@ class Questions:
         """
         # The same question went to every worker: some of the values have no part here.
         values = self._store.present(names)
+        if len(values) == 1 and values[0].whole is not None:
+            return self._look_at(values[0].whole)
         if self._executor.any_deleted([value.whole for value in values if value.execution]):
             raise FailedValue(DELETED)
         # One result of an execution stands for all.
@@ -214,6 +216,15 @@ class Questions:
         if pending or not all(map(self._executor.is_ready, parts)):
             return wait
         wait()  # One may have failed.
+        return None
+
+    def _look_at(self, whole: Any) -> Callable[[], None] | None:
+        """`_look` for what is asked about most often."""
+        if self._executor.is_deleted(whole):
+            raise FailedValue(DELETED)
+        if not self._executor.is_ready(whole):
+            return partial(self._wait, whole)
+        self._executor.wait(whole)  # It may have failed.
         return None
 
     def _pieces(self, values: list[Value]) -> tuple[list[Pending], list[Shard]]:
