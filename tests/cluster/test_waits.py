@@ -97,7 +97,13 @@ print("done")
 THREADS = """
 import threading
 import jax, jax.numpy as jnp, numpy as np
+from polypath.client.hooks import waiting
 
+compiled, compile_request = [], waiting.compile_request
+def counted(client, name, asked):
+    compiled.append(tuple(asked.values()))
+    return compile_request(client, name, asked)
+waiting.compile_request = counted
 add = jax.jit(lambda x, n: x + n)
 def work(number):
     x = jax.device_put(np.int32(number), jax.devices()[number % 4])
@@ -113,12 +119,15 @@ threads = [threading.Thread(target=work, args=(n,)) for n in range(12)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 assert not wrong, wrong
+assert sorted(compiled) == [(1, False), (1, True)], compiled
 print("done")
 """
 
 WAITS = """
-import threading
+import signal, threading
 import jax, jax.numpy as jnp, numpy as np
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Who is started in the background ignores it.
 
 def stay(x):
     print("waiting", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 
@@ -13,34 +14,44 @@ _log = logging.getLogger(__name__)
 
 
 class Notices:
-    """The pipes of the clients that ask. Any thread may tell."""
+    """The pipes of the clients that ask, by the program that they ask with."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pipes: dict[ExecutableId, Writer] = {}
 
-    def tell(self, question: Notify, outcome: bytes | Failure) -> None:
-        """Answer a question; a client that is gone hears nothing."""
-        pipe = self._pipes.get(question.executable)
-        try:
-            if pipe is None:
-                pipe = self._open(question)
-            if isinstance(outcome, Failure) or len(outcome) > MOST_ELEMENTS:
-                pipe.tell(question.number, answered=False)
-            else:
-                pipe.tell(question.number, question.of, outcome)
-        except OSError as error:
-            _log.debug("A client hears nothing of %d: %s", question.number, error)
+    def open(self, question: Notify) -> None:
+        """Keep the pipe for it and those that follow, until `close`."""
+        with self._lock:
+            if question.executable not in self._pipes:
+                try:
+                    self._pipes[question.executable] = Writer(question.address)
+                except OSError as error:
+                    _log.debug("A client that asks is gone: %s", error)
 
     def close(self, executable: ExecutableId) -> None:
         """The client that had this program asks nothing more."""
         with self._lock:
             pipe = self._pipes.pop(executable, None)
-        if pipe is not None:
-            pipe.close()
+            if pipe is not None:
+                pipe.close()
 
-    def _open(self, question: Notify) -> Writer:
-        with self._lock:
-            if question.executable not in self._pipes:
-                self._pipes[question.executable] = Writer(question.address)
-            return self._pipes[question.executable]
+    def tell(self, question: Notify, outcome: bytes | Failure) -> None:
+        """Answer a question, from any thread; a client that is gone hears nothing."""
+        try:
+            with self._lock:
+                if (pipe := self._pipes.get(question.executable)) is not None:
+                    _tell(pipe, question, outcome)
+                    return
+            # It asked, and dropped the program before this was there.
+            with contextlib.closing(Writer(question.address)) as pipe:
+                _tell(pipe, question, outcome)
+        except OSError as error:
+            _log.debug("A client hears nothing of %d: %s", question.number, error)
+
+
+def _tell(pipe: Writer, question: Notify, outcome: bytes | Failure) -> None:
+    if isinstance(outcome, Failure) or len(outcome) > MOST_ELEMENTS:
+        pipe.tell(question.number, answered=False)
+    else:
+        pipe.tell(question.number, question.of, outcome)

@@ -163,6 +163,7 @@ class Questions:
         return m.Ready(self._hosts, question.request, None)
 
     def _notify(self, question: m.Notify) -> None:
+        self._notices.open(question)
         try:
             if question.device is None:
                 if question.of == 1:

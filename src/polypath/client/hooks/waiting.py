@@ -8,6 +8,7 @@ this process itself. Small arrays come along. What is not answered like this is 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -88,6 +89,7 @@ class _Waiter:
     def __init__(self, client: Any, questions: Questions) -> None:
         self._client = client
         self._questions = questions
+        self._lock = threading.Lock()
         self._programs: dict[tuple[int, bool], Any] = {}
         """By how many shards their arguments have, and whether elements are to come."""
 
@@ -129,10 +131,13 @@ class _Waiter:
 
     def _program(self, devices: int, elements: bool) -> Any:
         program = self._programs.get((devices, elements))
-        if program is None:
-            asked = {"devices": devices, "elements": elements}
-            program = self._programs[devices, elements] = compile_request(self._client, NOTIFY_REQUEST, asked)
-        return program
+        if program is not None:
+            return program
+        with self._lock:
+            if (devices, elements) not in self._programs:
+                asked = {"devices": devices, "elements": elements}
+                self._programs[devices, elements] = compile_request(self._client, NOTIFY_REQUEST, asked)
+            return self._programs[devices, elements]
 
 
 def _devices(array: Any) -> int:
