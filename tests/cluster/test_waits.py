@@ -57,8 +57,10 @@ answered.clear()
 
 step = jax.jit(lambda x: (x + 1).sum() + x, out_shardings=cut)
 y = step(jax.device_put(np.arange(8.0), cut))
-assert y.block_until_ready() is y and jax.block_until_ready(y) is y
+assert y.block_until_ready() is y and jax.block_until_ready(y) is y and y.is_ready()
 used(1)
+assert float(z := jnp.float32(3) + 1) == 4 and z.is_ready()
+answered.clear()
 y, z = step(y), step(y + 1)
 jax.block_until_ready({"y": y, "z": [z, 3]})
 jax.block_until_ready((y, z))

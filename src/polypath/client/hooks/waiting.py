@@ -45,6 +45,7 @@ def install(client: Any, folder: Path | None) -> None:
     except OSError as error:
         _log.info("Waits go through the head: %s", error)
     replace(_Array, "block_until_ready", _block_until_ready)
+    replace(_Array, "is_ready", _is_ready)
     replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready)
 
 
@@ -75,6 +76,14 @@ def _block_until_ready(original: Any) -> Any:
     return block_until_ready
 
 
+def _is_ready(original: Any) -> Any:
+    def is_ready(self: Any) -> bool:
+        # jaxlib does not know what this process was told.
+        return _is_there(self) or original(self)
+
+    return is_ready
+
+
 def _batched_block_until_ready(original: Any) -> Any:
     def batched_block_until_ready(arrays: Sequence[Any]) -> None:
         if _waiter is None or len(arrays) > _MOST_ARRAYS or not _waiter.wait(arrays):
@@ -95,7 +104,7 @@ class _Waiter:
 
     def wait(self, arrays: Sequence[Any]) -> bool:
         """Whether these arrays are there; False where jaxlib has to be asked."""
-        new = [array for array in arrays if not hasattr(array, "_polypath_is_there") or array.is_deleted()]
+        new = [array for array in arrays if not _is_there(array)]
         if not new:
             return True
         devices = _devices(new[0])
@@ -111,7 +120,10 @@ class _Waiter:
             return None
         devices = _devices(array)
         elements = self._ask([array], devices, elements=True) if devices else None
-        return None if elements is None else np.frombuffer(elements, dtype).reshape(array.shape)
+        if elements is None:
+            return None
+        array._polypath_is_there = True
+        return np.frombuffer(elements, dtype).reshape(array.shape)
 
     def close(self) -> None:
         """Ask nothing more."""
@@ -138,6 +150,11 @@ class _Waiter:
                 asked = {"devices": devices, "elements": elements}
                 self._programs[devices, elements] = compile_request(self._client, NOTIFY_REQUEST, asked)
             return self._programs[devices, elements]
+
+
+def _is_there(array: Any) -> bool:
+    """Whether somebody has heard of it."""
+    return hasattr(array, "_polypath_is_there") and not array.is_deleted()
 
 
 def _devices(array: Any) -> int:
