@@ -386,6 +386,8 @@ class Notify(Command, frozen=True):
     """Whose shard's elements come along."""
 
 
+NUMBERS: Final = 2**31
+"""Those of launches, by which a client's arrays and questions are told apart, are below: XLA has 32 bits for one."""
 MOST_QUESTIONS: Final = 1 << 8
 """That a client may have open and workers answer by its pipe; the place of each is its number modulo this."""
 

@@ -40,7 +40,7 @@ def main() -> None:
         head = psutil.Process(cluster._head.pid)
         for module in ("polypath.worker", "polypath.transport.relay"):
             killed = next(p for p in head.children() if p.cmdline()[-1] == module)
-            x = jax.device_put(data, cut)
+            x = jax.device_put(data, cut).block_until_ready()  # Else it may come after the loss, and nothing is lost.
             os.kill(killed.pid, signal.SIGKILL)
             try:
                 for _ in range(10_000):

@@ -12,11 +12,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
-from polypath.messages import MOST_QUESTIONS
+from polypath.messages import MOST_QUESTIONS, NUMBERS
 from polypath.notices import Notice, Reader
 
-_ROUNDS: Final = 2**31 // MOST_QUESTIONS
-"""Numbers go where XLA has 32 bits for a launch."""
+_ROUNDS: Final = NUMBERS // MOST_QUESTIONS
 
 
 class Question:

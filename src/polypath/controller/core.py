@@ -334,9 +334,9 @@ class Core:
     def forget(self, values: Iterable[Value]) -> None:
         """Drop values here and on their workers, one command per set of hosts."""
         dropped = [value for value in values if self.values.pop(value.id, None) is not None]
+        urgent = len(dropped) > _FEW or sum(math.prod(value.spec.shape) for value in dropped) > _SMALL
         for hosts, ids in by_hosts(dropped):
-            few = len(ids) <= _FEW and sum(math.prod(value.spec.shape) for value in dropped) <= _SMALL
-            self.send(hosts, Forget(ids), urgent=not few)
+            self.send(hosts, Forget(ids), urgent=urgent)
 
     def fail(self, values: Iterable[Value], failure: Failure, without: HostId | None = None) -> None:
         """Turn values into a failure and free what is left of them (not on host `without`)."""

@@ -7,17 +7,13 @@ as any other does, and hears why.
 
 from __future__ import annotations
 
-from typing import Final
-
 from polypath.controller import events
 from polypath.controller.core import Core, Refused, refuse, union
 from polypath.controller.exchanges import MOST_HOSTS
 from polypath.controller.state import Executable, Future, Notify, Session
-from polypath.messages import MOST_QUESTIONS
+from polypath.messages import MOST_QUESTIONS, NUMBERS
 from polypath.messages import Notify as NotifyCommand
 from polypath.types import Code, HostId
-
-_NUMBERS: Final = 2**31
 
 
 class Notices:
@@ -34,10 +30,10 @@ class Notices:
         """Have the arrays' hosts tell. The end of this is now, should `status` be asked for."""
         core, session = self._core, self._core.session(request)
         number = request.launch
-        if not 0 < number < _NUMBERS or not request.args or (notify.elements and len(request.args) > 1):
+        if not 0 < number < NUMBERS or not request.args or (notify.elements and len(request.args) > 1):
             refuse(
                 Code.INVALID_ARGUMENT,
-                f"A question to workers has a number from 1 to {_NUMBERS - 1} and one array, or several whose elements "
+                f"A question to workers has a number from 1 to {NUMBERS - 1} and one array, or several whose elements "
                 f"are not asked for; this one has number {number} and {len(request.args)} arrays.",
             )
         try:

@@ -233,12 +233,8 @@ class HostBuffers:
 
     def tell_unanswered(self, number: int) -> None:
         """Tell the client by its pipe that no worker will answer its question."""
-        with contextlib.suppress(OSError):  # It is gone.
-            pipe = Writer(str(self.own_folder() / NOTICES))
-            try:
-                pipe.tell(number, answered=False)
-            finally:
-                pipe.close()
+        with contextlib.suppress(OSError), contextlib.closing(Writer(str(self.own_folder() / NOTICES))) as pipe:
+            pipe.tell(number, answered=False)  # One that is gone need not hear it.
 
     def own_folder(self) -> Path:
         """The folder through which the client and the workers share memory.

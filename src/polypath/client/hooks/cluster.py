@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -15,17 +16,16 @@ from jax.extend import ifrt_programs
 
 from polypath.client.callbacks import CallbackServer
 from polypath.client.environment import socket_path
+from polypath.messages import NUMBERS
 
 _bridge: Any = xla_bridge
 _lib: Any = lib
 _programs: Any = ifrt_programs
 
-MOST_NUMBERS: Final = 2**31
-"""Of what goes with a launch, for which XLA has 32 bits."""
-
 host_arrays: Final[tuple[Any, ...]] = (np.ndarray, getattr(literals, "TypedNdArray", np.ndarray))
 """What JAX hands on of numpy's."""
 
+_numbers = itertools.count()
 _lock = threading.RLock()
 _client: Any = None
 _target = ""
@@ -73,6 +73,11 @@ def compile_request(client: Any, name: str, body: Any) -> Any:
     return client.compile_ifrt_program(
         programs.make_plugin_program(json.dumps({name: body})), programs.make_plugin_compile_options()
     )
+
+
+def next_number() -> int:
+    """For a launch, to tell an array by."""
+    return next(_numbers) % (NUMBERS - 1) + 1
 
 
 def takes_numbers() -> bool:

@@ -10,7 +10,6 @@ only read; here it is what landed, unless such are there.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import threading
@@ -23,7 +22,7 @@ from jax._src import array as jax_array
 
 from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
 from polypath.client.hooks import waiting
-from polypath.client.hooks.cluster import MOST_NUMBERS, compile_request, is_cluster, replace
+from polypath.client.hooks.cluster import compile_request, is_cluster, next_number, replace
 from polypath.client.landing import Landing
 from polypath.plugins import EXPORT_REQUEST
 
@@ -120,7 +119,6 @@ class _Exporter:
         self._landing = landing
         chosen = int(os.environ.get(LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES))
         self._threshold = chosen if chosen > THRESHOLD_BYTES else _THRESHOLD
-        self._numbers = itertools.cycle(range(1, MOST_NUMBERS))
         self._lock = threading.Lock()
         self._programs: dict[int, Any] = {}
         """By how many shards their argument has: jaxlib's client counts them."""
@@ -155,7 +153,7 @@ class _Exporter:
         return export.elements if came else None
 
     def _export(self, array: Any) -> _Export | None:
-        number = next(self._numbers)
+        number = next_number()
         elements = np.empty(array.shape, array.dtype)
         self._landing.expect(number, elements)
         try:

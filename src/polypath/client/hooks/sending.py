@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import numpy as np
 from jax._src.interpreters import pxla
 
 from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
-from polypath.client.hooks.cluster import MOST_NUMBERS, compile_request, host_arrays, is_cluster, replace
+from polypath.client.hooks.cluster import compile_request, host_arrays, is_cluster, next_number, replace
 from polypath.client.hooks.partitioning import tiled
 from polypath.client.landing import StreamLanding
 from polypath.plugins import IMPORT_REQUEST
@@ -83,7 +82,6 @@ class _Importer:
         self._landing = landing
         chosen = int(os.environ.get(LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES))
         self._threshold = max(chosen, _THRESHOLD)
-        self._numbers = itertools.cycle(range(1, MOST_NUMBERS))
         self._kind = functools.lru_cache(_PROGRAMS)(self._compile)
 
     def serves(self, aval: Any, xs: Sequence[Any], devices: Sequence[Any]) -> bool:
@@ -103,7 +101,7 @@ class _Importer:
         # Workers take once what several of their devices get. Some give each device memory of its own for it.
         if len({(_address(array), array.strides) for array in arrays}) > kind.parts:
             return None
-        number = next(self._numbers)
+        number = next_number()
         self._landing.offer(number, {device.id: array for device, array in zip(devices, arrays, strict=True)})
         try:
             results = kind.program.execute_sharded([], launch_id=number)
