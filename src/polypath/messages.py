@@ -390,6 +390,8 @@ NUMBERS: Final = 2**31
 """Those of launches, by which a client's arrays and questions are told apart, are below: XLA has 32 bits for one."""
 MOST_QUESTIONS: Final = 1 << 8
 """That a client may have open and workers answer by its pipe; the place of each is its number modulo this."""
+MOST_ELEMENTS: Final = 4000
+"""Bytes that may come with such an answer."""
 
 
 class Await(Command, frozen=True):

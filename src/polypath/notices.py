@@ -17,8 +17,6 @@ from typing import Final, NamedTuple
 
 NAME: Final = "notices"
 """Of the pipe."""
-MOST_ELEMENTS: Final = 4000
-"""Bytes that may come with a notice."""
 
 _HEAD: Final = struct.Struct("<IHBB")
 """Number, length of what follows, how many notices there will be, whether this one is an answer."""
@@ -27,6 +25,33 @@ _WHOLE: Final = 4096
 _READ: Final = 1 << 16
 _SOON: Final = 500_000
 """Nanoseconds that a small program's answer takes at most."""
+
+
+_STREAM: Final = 0x5070 << 48
+_A_STREAM: Final = 0xFFFF << 48
+_ELEMENTS: Final = 1 << 31
+
+
+class Stream(NamedTuple):
+    """What a client says of an execution where jaxlib has a number for the thread."""
+
+    thread: int
+    question: int
+    """The number of what it asks with it about the end of this execution; 0 if nothing."""
+    elements: bool
+    """Whether it is to hear what is in the only result."""
+
+
+def stream_of(thread: int, question: int = 0, *, elements: bool = False) -> int:
+    """A `Stream` as a number for jaxlib."""
+    return _STREAM | (thread & 0xFFFF) << 32 | elements * _ELEMENTS | question
+
+
+def read_stream(number: int) -> Stream:
+    """What a client says by this number, which may be jaxlib's own."""
+    if number & _A_STREAM != _STREAM:
+        return Stream(number, 0, False)
+    return Stream(number >> 32 << 32, number % _ELEMENTS, bool(number & _ELEMENTS))
 
 
 class Notice(NamedTuple):

@@ -96,6 +96,182 @@ for shape in ((), (3,)):
 print("done")
 """
 
+EARLY = """
+import _thread, itertools, operator, signal, threading
+from collections import deque
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+from polypath.client.hooks import early, waiting
+
+taken, take, ask = [], early.Early.take, waiting._Waiter._ask
+def counted(self, *args, **more):
+    question = take(self, *args, **more)
+    taken.append(question is not None)
+    return question
+early.Early.take = counted
+asked = []
+def told(self, *args, **more):
+    asked.append(args)
+    return ask(self, *args, **more)
+waiting._Waiter._ask = told
+
+def used(*early):
+    assert taken == list(early), (taken, early)
+    # What was not asked early is asked about now.
+    assert len(asked) == early.count(False), (asked, early)
+    taken.clear(), asked.clear()
+
+def anew():
+    # As a thread that has not waited in vain.
+    early._early.withdraw()
+    early._early._pause = early._early._skip = 0
+    (one + 0).block_until_ready()
+    taken.clear(), asked.clear()
+
+mesh = jax.make_mesh((4,), ("x",))
+everywhere, cut = NamedSharding(mesh, P()), NamedSharding(mesh, P("x"))
+add, pair = jax.jit(lambda x, n: x + n), jax.jit(lambda x: {"sum": x.sum(), "all": [x + k for k in range(39)]})
+one, many = jnp.int32(1), jax.device_put(np.arange(8.0, dtype=np.float32), cut)
+add(one, 1), add(many, 1), pair(many), add(one, 1.5)  # From here on C++ starts them.
+
+# A thread that waits for each.
+anew()
+waited = [add(one, n).block_until_ready() for n in range(5)] + [jax.block_until_ready(add(many, n)) for n in range(5)]
+used(*[True] * 10)
+assert all(y.is_ready() for y in waited) and [int(y) for y in waited[:5]] == [1, 2, 3, 4, 5]
+anew()
+for n in range(5):
+    assert int(add(one, n)) == n + 1
+used(False, True, True, True, True)
+anew()
+for _ in range(3):
+    found = pair(many)
+    jax.block_until_ready(found)
+    used(True)
+np.testing.assert_array_equal(found["all"][38], np.arange(8.0) + 38)
+assert float(found["sum"]) == 28
+
+# Elements of a program that gives none that are small, or several; of one on several devices.
+for guess in (add(one, 1), add(one, 2)):
+    anew(), int(guess)
+    taken.clear(), asked.clear()
+    large = add(jnp.zeros(5000), 1)
+    large.block_until_ready()
+    assert np.asarray(large)[4999] == 1
+    anew(), int(guess + 1)
+    jax.block_until_ready(pair(many))
+    anew(), int(guess + 2)
+    np.testing.assert_array_equal(np.asarray(add(many, 1).block_until_ready()), np.arange(8.0) + 1)
+
+# What was guessed wrong: one that nobody waits for, or not at once.
+anew()
+first, second = add(one, 10), add(one, 20)
+second.block_until_ready(), first.block_until_ready()
+used(False, False)
+assert (int(first), int(second)) == (11, 21)
+anew()
+older = add(many, 1)
+anew()
+newer = add(many, 2)
+older.block_until_ready(), newer.block_until_ready()
+used(False, False)
+np.testing.assert_array_equal(np.asarray(newer) - np.asarray(older), np.ones(8))
+for _ in range(200):
+    add(one, 1)
+    assert int(add(one, 2)) == 3 and int(add(one, 2)) == 3
+
+# The number goes with no other program: not with what Python starts, nor with one whose record an interrupt prevented.
+anew()
+new = jax.jit(lambda x: x * 3)(one)
+assert not early._early._question
+add(one, 5).block_until_ready(), new.block_until_ready()
+used(False, False)
+anew()
+record = early._Record()
+hook = early._Hook([record], itertools.repeat(print))
+try:
+    deque(map(operator.call, (_thread.interrupt_main, partial(hook, 1, 2, 3, 4))), 0)
+    raise AssertionError("nobody was interrupted")
+except KeyboardInterrupt:
+    assert record.args == (1, 2, 3, 4)
+
+def raises(kind, work, *words):
+    try:
+        work()
+    except kind as error:
+        assert all(word in str(error) for word in words), error
+    else:
+        raise AssertionError("nothing was raised")
+
+# What fails, or is gone.
+anew()
+y = add(one, 1)
+y.delete()
+raises(RuntimeError, y.block_until_ready, "deleted")
+raises(RuntimeError, lambda: int(y), "deleted")
+def fail(x):
+    raise ValueError("what went wrong")
+failing = jax.jit(lambda x: jax.pure_callback(fail, jax.ShapeDtypeStruct((), np.int32), x))
+raises(RuntimeError, lambda: failing(one).block_until_ready(), "what went wrong")
+for look in (lambda a: a.block_until_ready(), int):
+    anew()
+    raises(RuntimeError, lambda: look(failing(one)), "what went wrong")
+    assert int(add(one, 1)) == 2
+anew()
+gone = add(one, 1)
+raises(RuntimeError, lambda: add(gone.delete() or gone, 1), "deleted")
+assert int(add(one, 3)) == 4
+
+# What takes long is waited for.
+def stay(x):
+    held.wait()
+    return x
+staying = jax.jit(lambda x: jax.pure_callback(stay, jax.ShapeDtypeStruct((), np.int32), x) + 1)
+held = threading.Event()
+held.set()
+assert int(staying(one)) == 2
+for look in (lambda a: a.block_until_ready(), int):
+    held.clear()
+    anew()
+    y = staying(one)
+    assert not y.is_ready()
+    releases = threading.Timer(0, lambda: (released.append(1), held.set()))
+    released = []
+    releases.start()
+    look(y)
+    assert released and int(y) == 2
+
+# JAX's own hook sees every program.
+def nan(x):
+    return jnp.log(x)
+log = jax.jit(nan)
+minus = jnp.float32(-1)
+log(minus), log(minus)
+anew()
+jax.config.update("jax_debug_nans", True)
+raises(FloatingPointError, lambda: log(minus))
+jax.config.update("jax_debug_nans", False)
+anew()
+log(minus).block_until_ready()
+anew()
+with jax.debug_nans(True):
+    raises(FloatingPointError, lambda: log(minus))
+anew()
+add(one, 1).block_until_ready()
+used(True)
+
+# Nothing is kept longer than until the thread's next program.
+anew()
+import weakref
+y = add(one, 1)
+kept = weakref.ref(y)
+del y
+add(one, 2)
+assert kept() is None
+print("done")
+"""
+
 THREADS = """
 import threading
 import jax, jax.numpy as jnp, numpy as np
@@ -149,6 +325,10 @@ print("done", flush=True)
 
 def test_what_small_arrays_hold_and_what_is_waited_for(variables: dict[str, str]) -> None:
     assert run_python(SMALL, variables) == "done\n"
+
+
+def test_programs_that_are_waited_for_one_by_one(variables: dict[str, str]) -> None:
+    assert run_python(EARLY, variables).endswith("done\n")
 
 
 def test_threads_that_wait_at_the_same_time(variables: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ wait; so no other thread is woken on the way. What is asked, and how, is `hooks.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import deque
 from pathlib import Path
@@ -43,7 +44,7 @@ class Questions:
         self._reader = Reader(folder, MOST_QUESTIONS)
         self._lock = threading.Lock()
         self._free = list(range(1, self._reader.most))
-        self._round = 0
+        self._round = random.randrange(_ROUNDS)  # No other cluster's number is one of ours.
         self._open: dict[int, Question] = {}
         self._arrived: deque[Notice] = deque()
         self._reading = False

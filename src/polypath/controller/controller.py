@@ -190,6 +190,8 @@ class Controller:
             core.fail(core.made, failure)
             for handle in _results(event):
                 core.new_error(session, handle, failure, _NOTHING)
+        if isinstance(event, events.Execute) and event.question:
+            core.effects.append(events.Unanswerable(event.session, event.question))
         core.reply(event, failure)
 
 

@@ -354,7 +354,7 @@ class Core:
 
     def load(
         self, request: Request, name: str, devices: tuple[DeviceId, ...], does: CompileReshard | Exchange | Notify
-    ) -> None:
+    ) -> Executable:
         """Answer with a program that runs nowhere: what it does is known to the controller alone."""
         session = self.session(request)
         info = ProgramInfo(name, b"", devices, (), None, None, None, None, (), (), None, 0)
@@ -364,6 +364,7 @@ class Core:
         session.executables[handle] = executable
         session.futures[ready] = Future()
         self.reply(request, Loaded(handle, info, ready))
+        return executable
 
     def unload(self, executable: Executable) -> None:
         loaded = self.executables.pop(executable.id, None) is not None and bool(executable.hosts)

@@ -280,6 +280,10 @@ class Execute(Request, frozen=True):
     launch: int
     devices: tuple[DeviceId, ...] | None
     stream: int = 0
+    question: int = 0
+    """What the client asks its workers about the end of this, by a program of its session; 0 if nothing."""
+    elements: bool = False
+    """Whether they are to tell what is in the only result."""
 
 
 class ExecuteStatus(Request, frozen=True):

@@ -7,11 +7,13 @@ as any other does, and hears why.
 
 from __future__ import annotations
 
+import math
+
 from polypath.controller import events
 from polypath.controller.core import Core, Refused, refuse, union
 from polypath.controller.exchanges import MOST_HOSTS
-from polypath.controller.state import Executable, Future, Notify, Session
-from polypath.messages import MOST_QUESTIONS, NUMBERS
+from polypath.controller.state import Executable, Future, Notify, Session, Value
+from polypath.messages import MOST_ELEMENTS, MOST_QUESTIONS, NUMBERS
 from polypath.messages import Notify as NotifyCommand
 from polypath.types import Code, HostId
 
@@ -24,7 +26,8 @@ class Notices:
 
     def compile(self, request: events.CompileNotify) -> None:
         devices, _ = self._core.place(request.devices)
-        self._core.load(request, "notify", devices, Notify(request.address, request.elements))
+        executable = self._core.load(request, "notify", devices, Notify(request.address, request.elements))
+        self._core.session(request).asks_by[request.elements] = executable
 
     def run(self, request: events.Execute, executable: Executable, notify: Notify, status: events.Handle) -> None:
         """Have the arrays' hosts tell. The end of this is now, should `status` be asked for."""
@@ -39,29 +42,53 @@ class Notices:
         try:
             values = core.arrays(session, request.args)
         except Refused:
-            self._tell(session, number)
+            self.unanswerable(session, number)
         else:
-            hosts, device = union(value.hosts for value in values), None
-            if notify.elements:
-                device = values[0].spec.sharding.devices[0]
-                hosts = (core.devices[device].host,)
-            if len(hosts) > MOST_HOSTS:
-                self._tell(session, number)
-            else:
-                notify.hosts.update(hosts)
-                session.questions[number % MOST_QUESTIONS] = number, hosts
-                ids = tuple([value.id for value in values])
-                core.send(hosts, NotifyCommand(executable.id, ids, notify.address, number, len(hosts), device))
+            asked = self._question(session, executable, notify, number, values)
+            if asked is not None:
+                core.send(*asked)
         if request.fill_status:
             session.futures[status] = Future()
         core.reply(request, events.Executed(status if request.fill_status else 0, ()))
+
+    def early(
+        self, session: Session, request: events.Execute, results: list[Value]
+    ) -> tuple[tuple[HostId, ...], NotifyCommand] | None:
+        """What to send after a program, of which the client asks together with running it; None if nothing."""
+        number, executable = request.question, session.asks_by.get(request.elements)
+        if session.questions.get(number % MOST_QUESTIONS, (0,))[0] == number:
+            return None  # It was asked about another execution.
+        session.questions[number % MOST_QUESTIONS] = number, ()
+        notify = executable.does if executable is not None and executable.id in self._core.executables else None
+        small = len(results) == 1 and math.prod(results[0].spec.shape) <= MOST_ELEMENTS
+        if executable is None or not isinstance(notify, Notify) or not results or (notify.elements and not small):
+            self.unanswerable(session, number)
+            return None
+        # All that a program gives is there, or fails, at the same time.
+        return self._question(session, executable, notify, number, results[:1])
+
+    def _question(
+        self, session: Session, executable: Executable, notify: Notify, number: int, values: list[Value]
+    ) -> tuple[tuple[HostId, ...], NotifyCommand] | None:
+        hosts, device = union(value.hosts for value in values), None
+        if notify.elements:
+            device = values[0].spec.sharding.devices[0]
+            hosts = (self._core.devices[device].host,)
+        if len(hosts) > MOST_HOSTS:
+            self.unanswerable(session, number)
+            return None
+        notify.hosts.update(hosts)
+        session.questions[number % MOST_QUESTIONS] = number, hosts
+        ids = tuple([value.id for value in values])
+        return hosts, NotifyCommand(executable.id, ids, notify.address, number, len(hosts), device)
 
     def lost(self, host: HostId) -> None:
         """It answers nothing any more."""
         for session in self._core.sessions.values():
             for number, hosts in session.questions.values():
                 if host in hosts:
-                    self._tell(session, number)
+                    self.unanswerable(session, number)
 
-    def _tell(self, session: Session, number: int) -> None:
+    def unanswerable(self, session: Session, number: int) -> None:
+        """Tell the client that no worker will answer this question."""
         self._core.effects.append(events.Unanswerable(session.id, number))

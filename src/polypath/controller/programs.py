@@ -169,7 +169,10 @@ class Programs:
             status = core.server_handle(session)
         try:
             executable, info = self._loaded(session, request.executable)
-            if isinstance(does := executable.does, Exchange):
+            does = executable.does
+            if does is not None and request.question:
+                self.notices.unanswerable(session, request.question)
+            if isinstance(does, Exchange):
                 self._exchanges.run(request, executable, does, status)
                 return
             if isinstance(does, Notify):
@@ -194,6 +197,7 @@ class Programs:
         outs = core.new_results(session, results, executable)
         end = core.new_status(executable.hosts) if request.fill_status else None
         core.executions += 1
+        question = self.notices.early(session, request, outs) if request.question else None
         core.send(
             executable.hosts,
             messages.Execute(
@@ -205,7 +209,10 @@ class Programs:
                 0 if end is None else end.id,
                 request.stream,
             ),
+            urgent=question is None or question[0] != executable.hosts,
         )
+        if question is not None:
+            core.send(*question)
         for index in info.donated:
             if index not in request.kept:
                 args[index].deleted = True

@@ -107,6 +107,8 @@ class Session:
     )
     """What its workers answer to it directly: the numbers and who answers, by place. Nobody says when one is done, but
     its place is taken by a later one."""
+    asks_by: dict[bool, Executable] = dataclasses.field(default_factory=dict[bool, Executable])
+    """The programs by which it asks that directly, by whether they tell elements."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -232,8 +232,10 @@ class HostBuffers:
         self.store(handle, Shared(str(ours), size))
 
     def tell_unanswered(self, number: int) -> None:
-        """Tell the client by its pipe that no worker will answer its question."""
-        with contextlib.suppress(OSError), contextlib.closing(Writer(str(self.own_folder() / NOTICES))) as pipe:
+        """Tell the client by its pipe, if it has one, that no worker will answer its question."""
+        if self._folder is None:
+            return
+        with contextlib.suppress(OSError), contextlib.closing(Writer(str(self._folder / NOTICES))) as pipe:
             pipe.tell(number, answered=False)  # One that is gone need not hear it.
 
     def own_folder(self) -> Path:

@@ -6,8 +6,8 @@ import contextlib
 import logging
 import threading
 
-from polypath.messages import Notify
-from polypath.notices import MOST_ELEMENTS, Writer
+from polypath.messages import MOST_ELEMENTS, Notify
+from polypath.notices import Writer
 from polypath.types import ExecutableId, Failure
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from polypath.client.notices import Question, Questions
-from polypath.messages import MOST_QUESTIONS
-from polypath.notices import MOST_ELEMENTS, NAME, Writer
+from polypath.messages import MOST_ELEMENTS, MOST_QUESTIONS
+from polypath.notices import NAME, Writer
 
 
 @pytest.fixture

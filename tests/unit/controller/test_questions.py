@@ -26,6 +26,7 @@ class Asking:
             if islands == 1 or len(devices) == 1:
                 self.do(events.Put(1, self.cluster.op(), (events.HostArray(handle, spec, None, (buffer,)),)))
         self.programs = [self.compile(elements) for elements in (False, True)]
+        self.adds: events.Handle = 0
 
     def do(self, event: events.AnyEvent) -> None:
         self.cluster.handle(event)
@@ -43,6 +44,20 @@ class Asking:
         program = self.programs[elements]
         self.cluster.handle(events.Execute(1, op, program, arrays, (), 0, False, (), number, None))
         assert self.cluster.replies[1, op] == events.Executed(0, ())
+        if settle:
+            self.cluster.settle()
+
+    def add(self, arg: int, number: int, *results: int, elements: bool = False, settle: bool = True) -> None:
+        """Run a program on both hosts, and ask about its results with it."""
+        op = self.cluster.op()
+        if not self.adds:
+            self.do(events.Compile(1, op, b"", b"", (0, 1)))
+            loaded = self.cluster.replies[1, op]
+            assert isinstance(loaded, events.Loaded)
+            self.adds, op = loaded.executable, self.cluster.op()
+        self.cluster.handle(
+            events.Execute(1, op, self.adds, (arg,), results, 0, False, (), 9, None, question=number, elements=elements)
+        )
         if settle:
             self.cluster.settle()
 
@@ -106,6 +121,59 @@ def test_only_the_last_question_of_a_place_is_remembered() -> None:
         at.ask(5 + round_ * MOST_QUESTIONS, THERE)
     at.cluster.kill(1)
     assert at.cluster.unanswerable == [(1, 5 + 2 * MOST_QUESTIONS)]
+
+
+def test_a_question_that_goes_with_a_program() -> None:
+    at = Asking()
+    at.add(EVERYWHERE, 1, 20)
+    at.add(20, 2, 21, elements=True)
+    at.add(21, 0, 22)
+    assert at.told == {0: [(1, 2), (2, 1)], 1: [(1, 2)]}
+    assert at.cluster.unanswerable == []
+
+
+def test_a_number_asks_about_the_first_program_that_it_goes_with() -> None:
+    at = Asking()
+    for result in (20, 21):
+        at.add(EVERYWHERE, 1, result)
+    assert at.told == {0: [(1, 2)], 1: [(1, 2)]}
+    assert at.cluster.unanswerable == []
+
+
+@pytest.mark.parametrize(
+    ("arg", "elements", "outputs"), [(HERE, False, 1), (99, False, 1), (EVERYWHERE, True, 2), (EVERYWHERE, False, 0)]
+)
+def test_a_program_whose_end_nobody_can_tell_of(arg: int, elements: bool, outputs: int) -> None:
+    """Its argument is elsewhere or unknown, or it has not the one result whose elements are asked for."""
+    at = Asking()
+    at.cluster.outputs = outputs
+    at.add(arg, 3, *range(20, 20 + outputs), elements=elements)
+    assert at.cluster.unanswerable == [(1, 3)]
+    assert at.told == {}
+
+
+@pytest.mark.parametrize("elements", [False, True])
+def test_nobody_is_asked_by_a_program_that_was_dropped(elements: bool) -> None:
+    at = Asking()
+    at.do(events.Unload(1, at.cluster.op(), at.programs[elements]))
+    at.add(EVERYWHERE, 1, 20, elements=elements)
+    at.add(EVERYWHERE, 2, 21, elements=not elements)
+    assert at.cluster.unanswerable == [(1, 1)]
+    assert {number for told in at.told.values() for number, _ in told} == {2}
+
+
+def test_programs_of_the_controller_answer_no_question_that_goes_with_them() -> None:
+    at = Asking()
+    at.do(events.Execute(1, at.cluster.op(), at.programs[0], (HERE,), (), 0, False, (), 4, None, question=5))
+    assert at.cluster.unanswerable == [(1, 5)]
+    assert at.told == {0: [(4, 1)]}
+
+
+def test_a_lost_host_does_not_tell_of_programs_either() -> None:
+    at = Asking()
+    at.add(EVERYWHERE, 1, 20, settle=False)
+    at.cluster.kill(1)
+    assert at.cluster.unanswerable == [(1, 1)]
 
 
 def test_a_client_that_is_gone_is_told_nothing() -> None:

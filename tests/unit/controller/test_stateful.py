@@ -97,14 +97,19 @@ class Machine(RuleBasedStateMachine):
     def compile(self, array: Array) -> tuple[Array, int]:
         return array, self.ask(array[0], events.Compile, program=b"", options=b"", devices=self.on[array])
 
-    @rule(target=arrays, program=programs)
-    def execute(self, program: tuple[Array, int]) -> Array:
+    @rule(target=arrays, program=programs, asks=st.sampled_from((None, False, True)))
+    def execute(self, program: tuple[Array, int], asks: bool | None) -> Array:
+        """Run a program, and maybe ask about its result with it, or about the elements of that."""
         array, op = program
         session, handle = array
         loaded = self.cluster.replies.get((session, op))
         if not isinstance(loaded, events.Loaded):
             return multiple()
-        result = next(self.handles)
+        result, number = next(self.handles), 0
+        if asks is not None:
+            number = next(self.numbers)
+            self.questions.append((session, number))
+            self.ask(session, events.CompileNotify, devices=(0,), address="/pipe", elements=asks)
         self.ask(
             session,
             events.Execute,
@@ -116,6 +121,8 @@ class Machine(RuleBasedStateMachine):
             kept=(),
             launch=0,
             devices=None,
+            question=number,
+            elements=bool(asks),
         )
         self.on[session, result] = self.on[array]
         return session, result

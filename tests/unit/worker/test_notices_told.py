@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polypath.messages import MOST_QUESTIONS, Notify
-from polypath.notices import MOST_ELEMENTS, NAME, Notice, Reader
+from polypath.messages import MOST_ELEMENTS, MOST_QUESTIONS, Notify
+from polypath.notices import NAME, Notice, Reader
 from polypath.types import Code, Failure
 from polypath.worker.notices import Notices
 

@@ -7,6 +7,7 @@ this process itself. Small arrays come along. What is not answered like this is 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Sequence
@@ -18,9 +19,10 @@ import numpy as np
 from jax._src import array as jax_array
 from jax._src import lib
 
+from polypath.client.hooks import early
 from polypath.client.hooks.cluster import compile_request, is_cluster, replace, takes_numbers
 from polypath.client.notices import Questions
-from polypath.notices import MOST_ELEMENTS
+from polypath.messages import MOST_ELEMENTS
 from polypath.plugins import NOTIFY_REQUEST
 
 _Array: Any = jax_array.ArrayImpl
@@ -40,10 +42,15 @@ _waiter: _Waiter | None = None
 def install(client: Any, folder: Path | None) -> None:
     """Put the hooks in place; `folder` is the session's, None if it has none."""
     global _waiter
+    _waiter = None
+    questions = None
     try:
-        _waiter = _Waiter(client, Questions(folder)) if folder is not None and takes_numbers() else None
+        questions = Questions(folder) if folder is not None and takes_numbers() else None
     except OSError as error:
         _log.info("Waits go through the head: %s", error)
+    asks_early = early.install(questions)
+    if questions is not None:
+        _waiter = _Waiter(client, questions, asks_early)
     replace(_Array, "block_until_ready", _block_until_ready)
     replace(_Array, "is_ready", _is_ready)
     replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready)
@@ -59,6 +66,7 @@ def uninstall() -> None:
     """There is no cluster any more."""
     global _waiter
     close()
+    early.install(None)
     _waiter = None
 
 
@@ -86,8 +94,10 @@ def _is_ready(original: Any) -> Any:
 
 def _batched_block_until_ready(original: Any) -> Any:
     def batched_block_until_ready(arrays: Sequence[Any]) -> None:
-        if _waiter is None or len(arrays) > _MOST_ARRAYS or not _waiter.wait(arrays):
+        if _waiter is None or not _waiter.wait(arrays):
             original(arrays)
+            if _waiter is not None:
+                _waiter.ask_early(arrays[0])
 
     return batched_block_until_ready
 
@@ -95,23 +105,33 @@ def _batched_block_until_ready(original: Any) -> Any:
 class _Waiter:
     """Asks about arrays of one session."""
 
-    def __init__(self, client: Any, questions: Questions) -> None:
+    def __init__(self, client: Any, questions: Questions, asks_early: early.Early | None) -> None:
         self._client = client
         self._questions = questions
+        self._early = asks_early
         self._lock = threading.Lock()
         self._programs: dict[tuple[int, bool], Any] = {}
         """By how many shards their arguments have, and whether elements are to come."""
 
     def wait(self, arrays: Sequence[Any]) -> bool:
         """Whether these arrays are there; False where jaxlib has to be asked."""
-        new = [array for array in arrays if not _is_there(array)]
+        few = len(arrays) <= _MOST_ARRAYS
+        new = [array for array in arrays if not _is_there(array)] if few else arrays
         if not new:
             return True
         devices = _devices(new[0])
-        if not devices or any(_devices(array) != devices for array in new[1:]) or self._ask(new, devices) is None:
+        question = self._early.take(new) if devices and self._early is not None else None
+        if question is not None:
+            answer = self._questions.wait(question)
+        elif devices and few and all(_devices(array) == devices for array in new[1:]):
+            answer = self._ask(new, devices)
+        else:
+            answer = None
+        if answer is None:
             return False
-        for array in new:
+        for array in new if few else ():
             array._polypath_is_there = True
+        self.ask_early(new[0])
         return True
 
     def read(self, array: Any) -> np.ndarray[Any, Any] | None:
@@ -119,17 +139,32 @@ class _Waiter:
         if dtype.kind in "OT" or array.size * dtype.itemsize > MOST_ELEMENTS or not array.is_fully_replicated:
             return None
         devices = _devices(array)
-        elements = self._ask([array], devices, elements=True) if devices else None
+        if not devices:
+            return None
+        question = self._early.take([array], elements=True) if self._early is not None else None
+        if question is not None:
+            elements = self._questions.wait(question)
+        else:
+            elements = self._ask([array], devices, elements=True)
         if elements is None:
             return None
         array._polypath_is_there = True
+        self.ask_early(array, elements=True)
         return np.frombuffer(elements, dtype).reshape(array.shape)
+
+    def ask_early(self, array: Any, *, elements: bool = False) -> None:
+        """Ask about the next program's results with it: it is run like the one that gave this array, say."""
+        if self._early is None or not (devices := _devices(array)):
+            return
+        with contextlib.suppress(_errors.JaxRuntimeError):  # The session may have ended.
+            self._program(devices, elements)  # By which the workers know whom to tell.
+            self._early.ask(elements=elements)
 
     def close(self) -> None:
         """Ask nothing more."""
         self._questions.close()
 
-    def _ask(self, arrays: list[Any], devices: int, *, elements: bool = False) -> bytes | None:
+    def _ask(self, arrays: Sequence[Any], devices: int, *, elements: bool = False) -> bytes | None:
         question = self._questions.ask()
         if question is None:
             return None

@@ -10,7 +10,7 @@ import msgspec
 from polypath.controller import events
 from polypath.controller.events import Executed, Loaded, Result
 from polypath.frontend import attributes, dtypes, shardings
-from polypath.frontend.refused import invalid, parse, unimplemented
+from polypath.frontend.refused import Refused, invalid, parse, unimplemented
 from polypath.frontend.requests import colocated, plugins
 from polypath.frontend.requests.base import (
     Answer,
@@ -25,6 +25,7 @@ from polypath.frontend.requests.base import (
 )
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.messages import CALLBACKS_OPTION, Callbacks
+from polypath.notices import Stream, read_stream
 from polypath.types import Code, DeviceId, Failure, ProgramInfo
 
 _PROGRAMS: Final = ("xla::ifrt::XlaProgram", "xla::ifrt::HloProgram")
@@ -184,6 +185,16 @@ def _program_text_response(
 
 
 def _execute(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest) -> events.Execute:
+    stream = read_stream(body.execute_options.execution_stream_id)
+    try:
+        return _execution(scope, op, body, stream)
+    except Refused:
+        if stream.question:
+            scope.buffers.tell_unanswered(stream.question)
+        raise
+
+
+def _execution(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest, stream: Stream) -> events.Execute:
     options = body.execute_options
     args = tuple(body.args_handles)
     if 0 in args:
@@ -202,7 +213,9 @@ def _execute(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest) -> 
         kept=tuple(options.non_donatable_input_indices),
         launch=options.launch_id,
         devices=scope.view.check(body.device_ids) if body.device_ids else None,
-        stream=options.execution_stream_id,
+        stream=stream.thread,
+        question=stream.question,
+        elements=stream.elements,
     )
 
 
