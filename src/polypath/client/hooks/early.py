@@ -12,6 +12,8 @@ sent with the number:
   no handler of a signal can raise between a start and its record.
 - What Python starts goes through `execute_sharded`, which takes the number back before.
 - The head asks for the first execution with a number only.
+
+What was recorded, arguments and results, lives until the thread waits again or starts its next program.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class _Waiter:
         return np.frombuffer(elements, dtype).reshape(array.shape)
 
     def ask_early(self, array: Any, *, elements: bool = False) -> None:
-        """Ask about the next program's results with it: it is run like the one that gave this array, say."""
+        """Ask about the next program's results with it, if this thread waits for each. It has waited for `array`."""
         if self._early is None or not (devices := _devices(array)):
             return
         with contextlib.suppress(_errors.JaxRuntimeError):  # The session may have ended.
