@@ -104,6 +104,7 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from polypath.client.hooks import early, waiting
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Who is started in the background ignores it.
 taken, take, ask = [], early.Early.take, waiting._Waiter._ask
 def counted(self, *args, **more):
     question = take(self, *args, **more)

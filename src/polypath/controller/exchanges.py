@@ -8,26 +8,24 @@ that takes one is when the client has all of it; the result of the other is pend
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from polypath.controller import events
 from polypath.controller.core import Core, refuse
+from polypath.controller.notices import Notices
 from polypath.controller.partition import Box, shard_boxes
-from polypath.controller.state import Exchange, Executable, Future, Import
+from polypath.controller.state import MOST_HOSTS, Exchange, Executable, Future, Import
 from polypath.errors import ProtocolError
 from polypath.messages import Export as ExportCommand
 from polypath.messages import Import as ImportCommand
 from polypath.types import ArraySpec, Code, DeviceId, HostId
 
-MOST_HOSTS: Final = 64
-"""Each has a link to the client, and a client may not have many files open."""
-
 
 class Exchanges:
     """The handlers of programs that export and import. Nothing of them is compiled."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, notices: Notices) -> None:
         self._core = core
+        self._notices = notices
 
     def compile_export(self, request: events.CompileExport) -> None:
         devices, _ = self._core.place(request.devices)
@@ -54,8 +52,8 @@ class Exchanges:
         self, request: events.Execute, executable: Executable, exchange: Exchange, status: events.Handle
     ) -> None:
         core, session = self._core, self._core.session(request)
-        if len(request.args) != 1 or not request.fill_status:
-            refuse(Code.INVALID_ARGUMENT, "A program that exports takes one array, and its status must be asked for.")
+        if len(request.args) != 1 or not (request.fill_status or request.question):
+            refuse(Code.INVALID_ARGUMENT, "A program that exports takes one array, and its end must be asked for.")
         array = core.array(session, request.args[0])
         chosen: dict[tuple[int, ...], DeviceId] = {}
         for device, box in zip(array.spec.sharding.devices, _boxes(array.spec), strict=True):
@@ -66,8 +64,12 @@ class Exchanges:
         exchange.hosts.update(hosts)
         places = tuple((device, start) for start, device in chosen.items())
         core.send(hosts, ExportCommand(executable.id, array.id, places, exchange.address, request.launch, end.id))
-        session.futures[status] = Future(status=end)
-        core.reply(request, events.Executed(status, ()))
+        self._notices.ask(session, request, [], [end])
+        if request.fill_status:
+            session.futures[status] = Future(status=end)
+        else:
+            core.forget([end])  # Its hosts know by now who waits for it.
+        core.reply(request, events.Executed(status if request.fill_status else 0, ()))
 
     def _import(
         self,
@@ -94,6 +96,7 @@ class Exchanges:
             request.launch,
         )
         core.send(value.hosts, command)
+        self._notices.ask(session, request, [value], [value])
         if request.fill_status:
             session.futures[status] = Future((value,))
         outputs = () if request.results else (events.Output(handle, value.spec),)

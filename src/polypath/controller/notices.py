@@ -11,8 +11,7 @@ import math
 
 from polypath.controller import events
 from polypath.controller.core import Core, Refused, refuse, union
-from polypath.controller.exchanges import MOST_HOSTS
-from polypath.controller.state import Executable, Future, Notify, Session, Value
+from polypath.controller.state import MOST_HOSTS, Executable, Future, Notify, Session, Value
 from polypath.messages import MOST_ELEMENTS, MOST_QUESTIONS, NUMBERS
 from polypath.messages import Notify as NotifyCommand
 from polypath.types import Code, HostId
@@ -32,6 +31,7 @@ class Notices:
     def run(self, request: events.Execute, executable: Executable, notify: Notify, status: events.Handle) -> None:
         """Have the arrays' hosts tell. The end of this is now, should `status` be asked for."""
         core, session = self._core, self._core.session(request)
+        self.ask(session, request, [], [])
         number = request.launch
         if not 0 < number < NUMBERS or not request.args or (notify.elements and len(request.args) > 1):
             refuse(
@@ -51,21 +51,27 @@ class Notices:
             session.futures[status] = Future()
         core.reply(request, events.Executed(status if request.fill_status else 0, ()))
 
+    def ask(self, session: Session, request: events.Execute, results: list[Value], ends: list[Value]) -> None:
+        """Ask about a program's end, if the client did with running it."""
+        if (asked := self.early(session, request, results, ends)) is not None:
+            self._core.send(*asked)
+
     def early(
-        self, session: Session, request: events.Execute, results: list[Value]
+        self, session: Session, request: events.Execute, results: list[Value], ends: list[Value]
     ) -> tuple[tuple[HostId, ...], NotifyCommand] | None:
-        """What to send after a program, of which the client asks together with running it; None if nothing."""
+        """What to send after a program, if the client asks about its end; `ends` are what has to be there then."""
         number, executable = request.question, session.asks_by.get(request.elements)
+        if not number:
+            return None
         if session.questions.get(number % MOST_QUESTIONS, (0,))[0] == number:
             return None  # It was asked about another execution.
         session.questions[number % MOST_QUESTIONS] = number, ()
         notify = executable.does if executable is not None and executable.id in self._core.executables else None
         small = len(results) == 1 and math.prod(results[0].spec.shape) <= MOST_ELEMENTS
-        if executable is None or not isinstance(notify, Notify) or not results or (notify.elements and not small):
+        if executable is None or not isinstance(notify, Notify) or not ends or (notify.elements and not small):
             self.unanswerable(session, number)
             return None
-        # All that a program gives is there, or fails, at the same time.
-        return self._question(session, executable, notify, number, results[:1])
+        return self._question(session, executable, notify, number, ends)
 
     def _question(
         self, session: Session, executable: Executable, notify: Notify, number: int, values: list[Value]

@@ -24,8 +24,8 @@ class Programs:
     def __init__(self, core: Core, arrays: Arrays) -> None:
         self._core = core
         self._arrays = arrays
-        self._exchanges = Exchanges(core)
         self.notices = Notices(core)
+        self._exchanges = Exchanges(core, self.notices)
 
     def handlers(self) -> dict[type, Handler]:
         return {
@@ -169,10 +169,7 @@ class Programs:
             status = core.server_handle(session)
         try:
             executable, info = self._loaded(session, request.executable)
-            does = executable.does
-            if does is not None and request.question:
-                self.notices.unanswerable(session, request.question)
-            if isinstance(does, Exchange):
+            if isinstance(does := executable.does, Exchange):
                 self._exchanges.run(request, executable, does, status)
                 return
             if isinstance(does, Notify):
@@ -197,7 +194,7 @@ class Programs:
         outs = core.new_results(session, results, executable)
         end = core.new_status(executable.hosts) if request.fill_status else None
         core.executions += 1
-        question = self.notices.early(session, request, outs) if request.question else None
+        question = self.notices.early(session, request, outs, outs[:1])  # All are there, or fail, at the same time.
         core.send(
             executable.hosts,
             messages.Execute(
@@ -238,6 +235,7 @@ class Programs:
                 f"A program that cuts {len(program.targets)} arrays anew got {len(args)} arguments.",
             )
         made = self._arrays.cut_anew(session, args, results, program.targets, donate=program.donate)
+        self.notices.ask(session, request, made, made)
         if request.fill_status:
             session.futures[status] = Future(tuple(made))
         outputs = ()

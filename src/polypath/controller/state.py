@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Final
 
 import msgspec
 
@@ -53,6 +54,10 @@ class Executable:
     failure: Failure | None = None
     does: CompileReshard | Exchange | Notify | None = None
     """Of a program that runs nowhere: what it does is known to the controller alone."""
+
+
+MOST_HOSTS: Final = 64
+"""That tell and hand over arrays to a client: each has links to it, and a client may not have many files open."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

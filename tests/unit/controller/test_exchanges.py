@@ -29,9 +29,11 @@ def compile_import(at: SimulatedCluster, spec: ArraySpec) -> int:
     return loaded.executable
 
 
-def execute(at: SimulatedCluster, program: int, *results: int, args: tuple[int, ...] = (), status: int = 0) -> int:
+def execute(
+    at: SimulatedCluster, program: int, *results: int, args: tuple[int, ...] = (), status: int = 0, question: int = 0
+) -> int:
     op = at.op()
-    at.handle(events.Execute(1, op, program, args, results, status, bool(status), (), 7, None))
+    at.handle(events.Execute(1, op, program, args, results, status, bool(status), (), 7, None, question=question))
     return op
 
 
@@ -70,6 +72,32 @@ def test_each_host_takes_its_shards_and_sends_them_back() -> None:
     assert [isinstance(commands[-1], messages.Unload) for commands in sent(at).values()] == [True, True]
     at.settle()
     assert not any(worker.values for worker in at.workers.values())
+
+
+def test_who_asks_with_an_exchange_is_told_of_its_end() -> None:
+    """By the hosts that hand over or take; a number goes with one execution, and no status is left."""
+    at = cluster()
+    spec = ArraySpec("float32", (4,), Sharding((0, 1, 2, 3), op_sharding=_PAIRS))
+    program = compile_import(at, spec)
+    execute(at, program, 11, question=1)
+    assert at.unanswerable == [(1, 1)]
+    op = at.op()
+    at.handle(events.CompileNotify(1, op, (0,), "/pipe", False))
+    execute(at, program, 12, question=2)
+    at.handle(events.CompileExport(1, op := at.op(), (0, 1), "/client"))
+    loaded = at.replies[1, op]
+    assert isinstance(loaded, events.Loaded)
+    at.settle()
+    for question, args in ((3, (12,)), (3, (12,)), (4, (99,)), (0, (12,))):
+        reply = at.replies[1, execute(at, loaded.executable, args=args, question=question)]
+        assert isinstance(reply, events.Executed if question == 3 else Failure)
+    at.settle()
+    assert sorted(at.told) == [(0, 2, 2), (0, 3, 2), (1, 2, 2), (1, 3, 2)]
+    assert at.unanswerable == [(1, 1), (1, 4)]
+    at.handle(events.Destruct(1, at.op(), (11, 12)))
+    at.settle()
+    assert not any(worker.values for worker in at.workers.values())
+    assert at.controller.statistics().values == 0
 
 
 def test_a_host_that_is_lost_fails_what_it_was_taking() -> None:

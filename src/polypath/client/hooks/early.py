@@ -18,11 +18,12 @@ What was recorded, arguments and results, lives until the thread waits again or 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 import jax
@@ -139,6 +140,16 @@ class Early(threading.local):
         if elements != self._elements and (elements or len(arrays[0].sharding.device_set) > 1):
             return None
         return question
+
+    @contextlib.contextmanager
+    def asking(self, question: Question) -> Generator[None]:
+        """Ask this with the program that is run meanwhile by `execute_sharded`."""
+        self.withdraw()
+        _jax.set_execution_stream_id(stream_of(self._thread, question.number))
+        try:
+            yield
+        finally:
+            _jax.set_execution_stream_id(stream_of(self._thread))
 
     def withdraw(self) -> None:
         """Nothing is asked with the next program."""

@@ -14,6 +14,8 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import jax
@@ -97,18 +99,19 @@ def _read(array: Any) -> np.ndarray[Any, Any] | None:
 class _Export:
     """An array on its way."""
 
-    def __init__(self, number: int, elements: np.ndarray[Any, Any], token: Any) -> None:
+    def __init__(self, number: int, elements: np.ndarray[Any, Any], came: Callable[[], bool]) -> None:
         self.number = number
         self.elements = elements
-        self._token = token
+        self.came = came
+        """Waits for it, and tells whether it came."""
 
-    def wait(self) -> bool:
-        """Whether it came."""
-        try:
-            self._token.block_until_ready()
-        except _errors.JaxRuntimeError:
-            return False
-        return True
+
+def _in_order(token: Any) -> bool:
+    try:
+        token.block_until_ready()
+    except _errors.JaxRuntimeError:
+        return False
+    return True
 
 
 class _Exporter:
@@ -148,19 +151,22 @@ class _Exporter:
         export = export or self._export(array)
         if export is None:
             return None
-        came = export.wait()
-        self._landing.forget(export.number)
-        return export.elements if came else None
+        try:
+            return export.elements if export.came() else None
+        finally:
+            self._landing.forget(export.number)
 
     def _export(self, array: Any) -> _Export | None:
         number = next_number()
         elements = np.empty(array.shape, array.dtype)
         self._landing.expect(number, elements)
         try:
-            results = self._program(len(array.sharding.device_set)).execute_sharded(
-                [array], with_tokens=True, launch_id=number
-            )
-            return _Export(number, elements, results.consume_token())
+            program = self._program(len(array.sharding.device_set))
+            came = waiting.start(program, array, number)
+            if came is None:
+                results = program.execute_sharded([array], with_tokens=True, launch_id=number)
+                came = partial(_in_order, results.consume_token())
+            return _Export(number, elements, came)
         except (_errors.JaxRuntimeError, ValueError) as error:
             _log.debug("An array comes through the head: %s", error)
             self._landing.forget(number)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +73,14 @@ def uninstall() -> None:
 def read(array: Any) -> np.ndarray[Any, Any] | None:
     """A small array's elements, read-only; None where they have to come another way."""
     return None if _waiter is None else _waiter.read(array)
+
+
+def start(program: Any, array: Any, number: int) -> Callable[[], bool] | None:
+    """Run one of the controller's programs; what waits for its end, and tells whether it came to a good one.
+
+    None where nobody would tell, and nothing was started.
+    """
+    return None if _waiter is None else _waiter.start(program, array, number)
 
 
 def _block_until_ready(original: Any) -> Any:
@@ -152,12 +160,24 @@ class _Waiter:
         self.ask_early(array, elements=True)
         return np.frombuffer(elements, dtype).reshape(array.shape)
 
+    def start(self, program: Any, array: Any, number: int) -> Callable[[], bool] | None:
+        if self._early is None or (question := self._questions.ask()) is None:
+            return None
+        try:
+            self._program(len(array.sharding.device_set), elements=False)
+            with self._early.asking(question):
+                program.execute_sharded([array], launch_id=number)
+        except BaseException:
+            self._questions.withdraw(question)
+            raise
+        return lambda: self._questions.wait(question) is not None
+
     def ask_early(self, array: Any, *, elements: bool = False) -> None:
         """Ask about the next program's results with it, if this thread waits for each. It has waited for `array`."""
         if self._early is None or not (devices := _devices(array)):
             return
         with contextlib.suppress(_errors.JaxRuntimeError):  # The session may have ended.
-            self._program(devices, elements)  # By which the workers know whom to tell.
+            self._program(devices, elements=elements)  # By which the workers know whom to tell.
             self._early.ask(elements=elements)
 
     def close(self) -> None:
@@ -169,14 +189,14 @@ class _Waiter:
         if question is None:
             return None
         try:
-            self._program(devices, elements).execute_sharded(arrays, launch_id=question.number)
+            self._program(devices, elements=elements).execute_sharded(arrays, launch_id=question.number)
         except (_errors.JaxRuntimeError, ValueError) as error:  # One was deleted, say.
             _log.debug("An array is asked about another way: %s", error)
             self._questions.withdraw(question)
             return None
         return self._questions.wait(question)
 
-    def _program(self, devices: int, elements: bool) -> Any:
+    def _program(self, devices: int, *, elements: bool) -> Any:
         program = self._programs.get((devices, elements))
         if program is not None:
             return program
