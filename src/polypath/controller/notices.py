@@ -1,8 +1,9 @@
 """Questions that workers answer to the client itself, so that the answer takes no way through the head.
 
 The client sees a program without results that it runs with the arrays it asks about. The number of the launch is
-its name for the question. Whatever stands against an answer is told with that number alone: the client then asks
-as any other does, and hears why.
+its name for the question. It can also ask about a program's end with running it: the question's number is then where
+jaxlib has one for the thread (`polypath.notices`). Whatever stands against an answer is told with that number alone:
+the client then asks as any other does, and hears why.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Notices:
     def run(self, request: events.Execute, executable: Executable, notify: Notify, status: events.Handle) -> None:
         """Have the arrays' hosts tell. The end of this is now, should `status` be asked for."""
         core, session = self._core, self._core.session(request)
-        self.ask(session, request, [], [])
+        self.ask(session, request, [], [])  # Nobody tells of the end of a question.
         number = request.launch
         if not 0 < number < NUMBERS or not request.args or (notify.elements and len(request.args) > 1):
             refuse(
@@ -80,7 +81,7 @@ class Notices:
         if notify.elements:
             device = values[0].spec.sharding.devices[0]
             hosts = (self._core.devices[device].host,)
-        if len(hosts) > MOST_HOSTS:
+        if not 0 < len(hosts) <= MOST_HOSTS:
             self.unanswerable(session, number)
             return None
         notify.hosts.update(hosts)

@@ -129,6 +129,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._reader = StreamReader(REPORT_HEAD)
         self._out: list[bytes] = []
         self._gathering = False
+        """Whether all that is sent goes at the end of this turn."""
+        self._patient = False
+        """Whether it goes after a while, should nothing urgent be sent before."""
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -161,15 +164,20 @@ class _Connection(asyncio.BufferedProtocol):
 
     def send(self, head: bytes, data: bytes, urgent: bool) -> None:
         """Send: the first of a turn of the loop at once, so that the worker wakes meanwhile, the rest at its end."""
-        out = self._out
-        if not urgent and not self._gathering and not out:
-            self._loop.call_later(_PATIENCE, self._flush)
-        out.append(head)
-        out.append(data)
-        if urgent and not self._gathering:
+        self._out += (head, data)
+        if self._gathering:
+            return
+        if urgent:
             self._flush()
             self._gathering = True
             self._loop.call_soon(self._flush)
+        elif not self._patient:
+            self._patient = True
+            self._loop.call_later(_PATIENCE, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._patient = False
+        self._flush()
 
     def _flush(self) -> None:
         self._gathering = False

@@ -51,6 +51,7 @@ def join(name: str) -> None:
     """Wait for the threads of that name."""
     for thread in threading.enumerate():
         if thread.name == name:
+            thread._started.wait(60)  # One that is being started is listed too, and cannot be joined yet.
             thread.join(60)
             assert not thread.is_alive()
 
