@@ -13,10 +13,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
-from polypath.messages import MOST_QUESTIONS, NUMBERS
-from polypath.notices import Notice, Reader
+from polypath.messages import MOST_QUESTIONS
+from polypath.notices import QUESTIONS, Notice, Reader
 
-_ROUNDS: Final = NUMBERS // MOST_QUESTIONS
+_ROUNDS: Final = QUESTIONS // MOST_QUESTIONS
 
 
 class Question:

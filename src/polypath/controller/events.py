@@ -282,8 +282,8 @@ class Execute(Request, frozen=True):
     stream: int = 0
     question: int = 0
     """What the client asks its workers about the end of this, by a program of its session; 0 if nothing."""
-    elements: bool = False
-    """Whether they are to tell what is in the only result."""
+    elements: int | None = None
+    """The result of which they are to tell what is in it."""
 
 
 class ExecuteStatus(Request, frozen=True):

@@ -61,15 +61,18 @@ class Notices:
         self, session: Session, request: events.Execute, results: list[Value], ends: list[Value]
     ) -> tuple[tuple[HostId, ...], NotifyCommand] | None:
         """What to send after a program, if the client asks about its end; `ends` are what has to be there then."""
-        number, executable = request.question, session.asks_by.get(request.elements)
+        number, result = request.question, request.elements
         if not number:
             return None
         if session.questions.get(number % MOST_QUESTIONS, (0,))[0] == number:
             return None  # It was asked about another execution.
         session.questions[number % MOST_QUESTIONS] = number, ()
+        executable = session.asks_by.get(result is not None)
         notify = executable.does if executable is not None and executable.id in self._core.executables else None
-        small = len(results) == 1 and math.prod(results[0].spec.shape) <= MOST_ELEMENTS
-        if executable is None or not isinstance(notify, Notify) or not ends or (notify.elements and not small):
+        if result is not None:
+            # What is large comes another way.
+            ends = [value for value in results[result:][:1] if math.prod(value.spec.shape) <= MOST_ELEMENTS]
+        if executable is None or not isinstance(notify, Notify) or not ends:
             self.unanswerable(session, number)
             return None
         return self._question(session, executable, notify, number, ends)

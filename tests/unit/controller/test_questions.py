@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polypath.controller import events
-from polypath.messages import MOST_QUESTIONS, HostBuffer
+from polypath.messages import MOST_QUESTIONS, HostBuffer, Notify
 from polypath.testing import SimulatedCluster
 from polypath.types import ArraySpec, Code, Failure, Sharding
 
@@ -47,7 +47,7 @@ class Asking:
         if settle:
             self.cluster.settle()
 
-    def add(self, arg: int, number: int, *results: int, elements: bool = False, settle: bool = True) -> None:
+    def add(self, arg: int, number: int, *results: int, elements: int | None = None, settle: bool = True) -> None:
         """Run a program on both hosts, and ask about its results with it."""
         op = self.cluster.op()
         if not self.adds:
@@ -126,10 +126,21 @@ def test_only_the_last_question_of_a_place_is_remembered() -> None:
 def test_a_question_that_goes_with_a_program() -> None:
     at = Asking()
     at.add(EVERYWHERE, 1, 20)
-    at.add(20, 2, 21, elements=True)
+    at.add(20, 2, 21, elements=0)
     at.add(21, 0, 22)
     assert at.told == {0: [(1, 2), (2, 1)], 1: [(1, 2)]}
     assert at.cluster.unanswerable == []
+
+
+def test_one_of_several_results_is_asked_for_its_elements() -> None:
+    at = Asking()
+    at.cluster.outputs = 3
+    at.add(EVERYWHERE, 1, 20, 21, 22, elements=2, settle=False)
+    asked = [command for command in at.cluster.workers[0].commands if isinstance(command, Notify)]
+    ids = [value.id for value in at.cluster.controller._core.sessions[1].arrays.values()]
+    assert [(command.values, command.device) for command in asked] == [((ids[-1],), 0)]
+    at.cluster.settle()
+    assert at.told == {0: [(1, 1)]}
 
 
 def test_a_number_asks_about_the_first_program_that_it_goes_with() -> None:
@@ -141,10 +152,10 @@ def test_a_number_asks_about_the_first_program_that_it_goes_with() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arg", "elements", "outputs"), [(HERE, False, 1), (99, False, 1), (EVERYWHERE, True, 2), (EVERYWHERE, False, 0)]
+    ("arg", "elements", "outputs"), [(HERE, None, 1), (99, None, 1), (EVERYWHERE, 2, 2), (EVERYWHERE, None, 0)]
 )
-def test_a_program_whose_end_nobody_can_tell_of(arg: int, elements: bool, outputs: int) -> None:
-    """Its argument is elsewhere or unknown, or it has not the one result whose elements are asked for."""
+def test_a_program_whose_end_nobody_can_tell_of(arg: int, elements: int | None, outputs: int) -> None:
+    """Its argument is elsewhere or unknown, or it has not the result whose elements are asked for, or none."""
     at = Asking()
     at.cluster.outputs = outputs
     at.add(arg, 3, *range(20, 20 + outputs), elements=elements)
@@ -156,8 +167,8 @@ def test_a_program_whose_end_nobody_can_tell_of(arg: int, elements: bool, output
 def test_nobody_is_asked_by_a_program_that_was_dropped(elements: bool) -> None:
     at = Asking()
     at.do(events.Unload(1, at.cluster.op(), at.programs[elements]))
-    at.add(EVERYWHERE, 1, 20, elements=elements)
-    at.add(EVERYWHERE, 2, 21, elements=not elements)
+    at.add(EVERYWHERE, 1, 20, elements=0 if elements else None)
+    at.add(EVERYWHERE, 2, 21, elements=None if elements else 0)
     assert at.cluster.unanswerable == [(1, 1)]
     assert {number for told in at.told.values() for number, _ in told} == {2}
 

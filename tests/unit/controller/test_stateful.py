@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
             launch=0,
             devices=None,
             question=number,
-            elements=bool(asks),
+            elements=0 if asks else None,
         )
         self.on[session, result] = self.on[array]
         return session, result

@@ -31,7 +31,7 @@ from jax._src import api, lib
 
 from polypath.client.hooks.cluster import overlay, replace
 from polypath.client.notices import Question, Questions
-from polypath.notices import stream_of
+from polypath.notices import MOST_RESULTS, stream_of
 
 _lib: Any = lib
 _jax: Any = _lib._jax
@@ -97,7 +97,10 @@ class Early(threading.local):
         self._questions = questions
         self._thread = next(_threads)
         self._question: Question | None = None
-        self._elements = False
+        self._elements: int | None = None
+        """The result whose elements it asks for."""
+        self._read = 0
+        """Which result of its program was read last."""
         self._record = _Record()
         self._others: Any = None
         """The hook that the thread had, or what stands for none."""
@@ -105,19 +108,20 @@ class Early(threading.local):
         """So many waits ask for themselves after a question that went with the wrong program; and how many still."""
 
     def ask(self, *, elements: bool = False) -> None:
-        """Ask about the results of this thread's next program; with `elements`, about what is in the only one."""
+        """Ask about the end of this thread's next program, or for the `elements` of the result that was read last."""
+        result = self._read if elements and self._read < MOST_RESULTS else None
         if self._question is not None:
-            if self._elements == elements:
+            if self._elements == result:
                 return
             self.withdraw()
         if self._skip:
             self._skip -= 1
         elif _slot.value is None and (question := self._questions.ask()) is not None:
-            self._question, self._elements, self._record = question, elements, _Record()
+            self._question, self._elements, self._record = question, result, _Record()
             hook = _Hook([self._record], itertools.repeat(self._another))
             self._others = _slot.get_local()
             # In this order: what is recorded was sent with the number.
-            _jax.set_execution_stream_id(stream_of(self._thread, question.number, elements=elements))
+            _jax.set_execution_stream_id(stream_of(self._thread, question.number, result))
             _slot.set_local(hook)
 
     def take(self, arrays: Sequence[Any], *, elements: bool = False) -> Question | None:
@@ -127,19 +131,20 @@ class Early(threading.local):
         """
         if self._question is None or not self._record.args:
             return None
-        question, results = self._question, self._record.args[3]
+        question, asked, results = self._question, self._elements, self._record.args[3]
         self._end()
-        if results is not arrays[0] or len(arrays) > 1:
-            known = set(map(id, jax.tree.leaves(results)))
-            if not known.issuperset(map(id, arrays)):
-                self._missed()
-                return None
+        # What JAX's C++ gives is what the program gives, in the same order.
+        place = {id(result): number for number, result in enumerate(jax.tree.leaves(results))}
+        if not all(id(array) in place for array in arrays):
+            self._missed()
+            return None
         self._pause = 0
         if any(map(_IS_DELETED, arrays)):
             return None
-        if elements != self._elements and (elements or len(arrays[0].sharding.device_set) > 1):
-            return None
-        return question
+        if elements:
+            self._read = place[id(arrays[0])]
+            return question if self._read == asked else None
+        return question if asked is None or len(arrays[0].sharding.device_set) == 1 else None
 
     @contextlib.contextmanager
     def asking(self, question: Question) -> Generator[None]:

@@ -129,12 +129,9 @@ class _Waiter:
             return True
         devices = _devices(new[0])
         question = self._early.take(new) if devices and self._early is not None else None
-        if question is not None:
-            answer = self._questions.wait(question)
-        elif devices and few and all(_devices(array) == devices for array in new[1:]):
+        answer = None if question is None else self._questions.wait(question)
+        if answer is None and devices and few and all(_devices(array) == devices for array in new[1:]):
             answer = self._ask(new, devices)
-        else:
-            answer = None
         if answer is None:
             return False
         for array in new if few else ():
@@ -150,9 +147,8 @@ class _Waiter:
         if not devices:
             return None
         question = self._early.take([array], elements=True) if self._early is not None else None
-        if question is not None:
-            elements = self._questions.wait(question)
-        else:
+        elements = None if question is None else self._questions.wait(question)
+        if elements is None:
             elements = self._ask([array], devices, elements=True)
         if elements is None:
             return None
