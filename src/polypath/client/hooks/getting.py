@@ -106,7 +106,7 @@ class _Export:
         """Waits for it, and tells whether it came."""
 
 
-def _in_order(token: Any) -> bool:
+def _ended_well(token: Any) -> bool:
     try:
         token.block_until_ready()
     except _errors.JaxRuntimeError:
@@ -165,7 +165,7 @@ class _Exporter:
             came = waiting.start(program, array, number)
             if came is None:
                 results = program.execute_sharded([array], with_tokens=True, launch_id=number)
-                came = partial(_in_order, results.consume_token())
+                came = partial(_ended_well, results.consume_token())
             return _Export(number, elements, came)
         except (_errors.JaxRuntimeError, ValueError) as error:
             _log.debug("An array comes through the head: %s", error)
