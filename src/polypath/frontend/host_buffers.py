@@ -5,6 +5,9 @@ nothing of arrays. A client that shares memory with us writes `lt_<handle>` into
 names the handle; the file is at once renamed to one that only we know, since the client's name
 has no session in it and the folder may go away before a worker has read the file. What others
 send goes into such a file as it comes, so that workers map it and nobody copies it again.
+
+Names of such files are no `Path`s: pathlib interns every part of a name, and the interpreter's table
+of interned strings grows by what passes through it.
 """
 
 from __future__ import annotations
@@ -81,23 +84,25 @@ class SharedMemory:
         for file in folder.glob("lt_*"):
             file.unlink(missing_ok=True)
 
-    def adopt(self, file: Path) -> Path:
+    def adopt(self, file: str) -> str:
         """Give a client's file a name of ours."""
         if self._root is None:
             raise AssertionError("a session has a shared folder and the cluster has none")
-        return file.rename(self._root / _new_name())
+        ours = _new_name(self._root)
+        os.rename(file, ours)
+        return ours
 
-    def new_file(self, size: int) -> Path | None:
+    def new_file(self, size: int) -> str | None:
         """A name for a file of `size` bytes; None where there is no room for it."""
         if self._root is None or size < _INLINE or shutil.disk_usage(self._root).free < _SCARCE * size:
             return None
-        return self._root / _new_name()
+        return _new_name(self._root)
 
 
 class Upload:
     """A buffer whose bytes come one after another. To be closed, also after `taken`."""
 
-    def __init__(self, handle: int, size: int, path: Path | None) -> None:
+    def __init__(self, handle: int, size: int, path: str | None) -> None:
         self.received = 0
         self._handle = handle
         self._size = size
@@ -137,7 +142,7 @@ class Upload:
         if self._path is None:
             return bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
         path, self._path = self._path, None
-        return Shared(str(path), self._size)
+        return Shared(path, self._size)
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -145,7 +150,7 @@ class Upload:
             os.close(self._file)
             self._file = None
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            _unlink(self._path)
 
     def _lost(self, found: object) -> Refused:
         return Refused(
@@ -214,9 +219,9 @@ class HostBuffers:
             Refused: there is none, or it is not what the client said.
         """
         self.check_new(handle)
-        file = self.own_folder() / f"lt_{handle}"
+        file = f"{self.own_folder()}/lt_{handle}"
         try:
-            found = file.lstat()
+            found = os.lstat(file)
             if not stat.S_ISREG(found.st_mode) or found.st_size != size:
                 raise Refused(
                     Code.DATA_LOSS,
@@ -229,7 +234,7 @@ class HostBuffers:
                 Code.NOT_FOUND,
                 f"Host buffer {handle} cannot be read from the shared folder: {error}.",
             ) from error
-        self.store(handle, Shared(str(ours), size))
+        self.store(handle, Shared(ours, size))
 
     def tell_unanswered(self, number: int) -> None:
         """Tell the client by its pipe, if it has one, that no worker will answer its question."""
@@ -300,7 +305,7 @@ class HostBuffers:
         match data := self.get(handle):
             case Shared():
                 try:
-                    with Path(data.path).open("rb") as file:
+                    with open(data.path, "rb") as file:
                         whole = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
                 except (OSError, ValueError) as error:
                     raise Refused(Code.DATA_LOSS, f"Host buffer {handle} is lost: {error}.") from error
@@ -329,8 +334,8 @@ class HostBuffers:
         self._closed = True
 
 
-def _new_name() -> str:
-    return f"hb_{secrets.token_hex(12)}"
+def _new_name(folder: Path) -> str:
+    return f"{folder}/hb_{secrets.token_hex(12)}"
 
 
 def _is_clients(handle: int) -> bool:
@@ -340,4 +345,9 @@ def _is_clients(handle: int) -> bool:
 def discard(data: Bytes) -> None:
     """Free bytes that nobody will read."""
     if isinstance(data, Shared):
-        Path(data.path).unlink(missing_ok=True)
+        _unlink(data.path)
+
+
+def _unlink(file: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(file)

@@ -1,4 +1,8 @@
-"""Array bytes between the host's memory and numpy: inline, or in files of shared memory."""
+"""Array bytes between the host's memory and numpy: inline, or in files of shared memory.
+
+Names of these files are no `Path`s: pathlib interns every part of a name, and the interpreter's table
+of interned strings grows by what passes through it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import itertools
 import math
 import mmap
 import os
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -51,12 +54,12 @@ def read(data: Bytes) -> bytes | memoryview:
     if isinstance(data, bytes):
         return data
     try:
-        with Path(data.path).open("rb") as file:
+        with open(data.path, "rb") as file:
             found = os.fstat(file.fileno()).st_size
             # Private, not read-only: numpy may hand it on as memory that is free to use.
             mapped = mmap.mmap(file.fileno(), data.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) \
                 if data.size and found >= data.size else b""  # fmt: skip
-        Path(data.path).unlink()
+        os.unlink(data.path)
     except OSError as error:
         raise WorkerFailure(
             Code.DATA_LOSS,
@@ -67,12 +70,12 @@ def read(data: Bytes) -> bytes | memoryview:
             Code.DATA_LOSS,
             f"The shared memory file {data.path} has {found} bytes instead of {data.size}; put the array again.",
         )
-    if data.size and _is_scarce(Path(data.path).parent):
+    if data.size and _is_scarce(os.path.dirname(data.path)):
         return _copy(mapped)
     return memoryview(mapped)
 
 
-def _is_scarce(folder: Path) -> bool:
+def _is_scarce(folder: str) -> bool:
     found = os.statvfs(folder)
     return found.f_bavail * _SCARCE < found.f_blocks
 
@@ -90,7 +93,7 @@ def discard(data: Bytes) -> None:
     """Unlink a shared file that nobody will read."""
     if isinstance(data, Shared):
         with contextlib.suppress(OSError):
-            Path(data.path).unlink()
+            os.unlink(data.path)
 
 
 def array_of(buffer: HostBuffer, dtype: str) -> npt.NDArray[Any]:
@@ -162,7 +165,7 @@ class Outbox:
             while written < size:
                 written += os.write(handle, flat[written:])
         except OSError as error:
-            Path(path).unlink()
+            os.unlink(path)
             raise WorkerFailure(
                 Code.RESOURCE_EXHAUSTED,
                 f"Shared memory in {self._folder} has no room for {size} bytes ({error.strerror}); "
