@@ -21,7 +21,7 @@ all_asked = threading.Barrier(programs + 1)
 
 def run(number):
     def seen(sharding):
-        print("asked", flush=True)
+        print("asked\\n", end="", flush=True)  # At once, beside other threads that do.
         if programs > 1:
             all_asked.wait()
             threading.Event().wait()
