@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 
 _UNKNOWN_DEVICES: Final = 256
 """Device ids set aside per host where only the host will know how many it has."""
+_LATER: Final = 0.005
+"""Seconds until the controller does what can wait."""
 
 
 class Head:
@@ -84,6 +86,7 @@ class Head:
             events.Start: lambda effect: self._tasks.start(self._start(effect)),
             events.Stop: lambda effect: self._tasks.start(self._launcher.kill(effect.host)),
             events.Discard: _discard,
+            events.Later: lambda _: asyncio.get_running_loop().call_later(_LATER, self.handle, events.Due()),
         }
 
     async def run(self, announce: Callable[[HeadReply], None]) -> None:
@@ -182,7 +185,7 @@ class Head:
     # --- Effects ------------------------------------------------------------------------------
 
     def _send(self, effect: events.Send) -> None:
-        self._channel.send(effect.hosts, effect.sequence, effect.command, urgent=effect.urgent)
+        self._channel.send(effect.hosts, effect.sequence, effect.command, more=effect.more)
 
     async def _start(self, effect: events.Start) -> None:
         """Start an island's workers as one group, with the service through which they form it."""
@@ -259,12 +262,13 @@ class Head:
 def _share(effect: events.Share) -> None:
     for name in effect.names:
         os.link(effect.source.path, name)
-    Path(effect.source.path).unlink()
+    os.unlink(effect.source.path)
 
 
 def _discard(effect: events.Discard) -> None:
     for file in effect.files:
-        Path(file.path).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file.path)
 
 
 def _remove_sockets(folder: str, host: HostId) -> None:

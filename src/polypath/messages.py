@@ -237,6 +237,8 @@ class Execute(Command, frozen=True):
     """A value without elements that stands for the execution's end; 0 where nobody asks."""
     stream: int = 0
     """The client's thread. Programs that wait for something outside run one after another within a stream."""
+    question: Notify | None = None
+    """What a client asks about the execution with it, if all of the program's hosts are to answer."""
 
 
 # --- Commands that end values -----------------------------------------------------------------

@@ -82,6 +82,7 @@ class Controller:
             events.Close: self._close,
             messages.Called: self._called,
             events.Returned: self._returned,
+            events.Due: lambda _: self._core.due(),
         }
 
     def handle(self, event: AnyEvent) -> list[Effect]:

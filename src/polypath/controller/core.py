@@ -22,6 +22,7 @@ from polypath.controller.events import (
     Discard,
     Effect,
     Handle,
+    Later,
     Loaded,
     Release,
     Reply,
@@ -44,7 +45,7 @@ from polypath.controller.state import (
     Unloading,
     Value,
 )
-from polypath.messages import Command, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload
+from polypath.messages import Command, Execute, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload
 from polypath.types import (
     SERVER_HANDLES,
     ArraySpec,
@@ -63,7 +64,7 @@ from polypath.types import (
     ValueId,
 )
 
-_FEW: Final = 8
+_FEW: Final = 64
 _SMALL: Final = 1 << 20
 """So many values, with so many elements together, may stay a few milliseconds longer, which spares a worker a wake."""
 
@@ -108,6 +109,10 @@ class Core:
         self.effects: list[Effect] = []
         self.made: list[Value] = []
         """The values that the event at hand made."""
+        self._freed: list[Value] = []
+        """What workers have yet to forget: after the next program, whose answer it would only hold up, or later."""
+        self._waiting = False
+        """Whether `Due` is to come."""
         self.ids = itertools.count(1)
         """For values, executables and requests alike."""
         self.sequence = 0
@@ -121,12 +126,21 @@ class Core:
 
     # --- Towards workers ----------------------------------------------------------------------
 
-    def send(self, hosts: tuple[HostId, ...], command: Command, *, urgent: bool = True) -> None:
+    def send(self, hosts: tuple[HostId, ...], command: Command) -> None:
         """Append to the log for `hosts`; a host that is on its way up gets it once it is there."""
+        self.forget_freed()
+        self._append(hosts, command)
+
+    def execute(self, hosts: tuple[HostId, ...], command: Execute) -> None:
+        """The same for a program, which goes before what was freed."""
+        self._append(hosts, command, more=bool(self._freed))
+        self.forget_freed()
+
+    def _append(self, hosts: tuple[HostId, ...], command: Command, *, more: bool = False) -> None:
         if self.all_up:
             if hosts:
                 self.sequence += 1
-                self.effects.append(Send(hosts, self.sequence, command, urgent))
+                self.effects.append(Send(hosts, self.sequence, command, more))
             return
         ready: list[HostId] = []
         for host_id in hosts:
@@ -317,14 +331,13 @@ class Core:
 
     def arrays(self, session: Session, handles: Iterable[Handle]) -> list[Value]:
         """`array` for many at once."""
-        arrays = session.arrays
-        found: list[Value] = []
-        for handle in handles:
-            value = arrays.get(handle)
-            if value is None or value.failure is not None or value.deleted:
-                value = self.array(session, handle)  # Says what is wrong.
-            found.append(value)
-        return found
+        get = session.arrays.get
+        return [
+            value
+            if (value := get(handle)) is not None and value.failure is None and not value.deleted
+            else self.array(session, handle)  # Says what is wrong.
+            for handle in handles
+        ]
 
     def delete(self, values: Iterable[Value]) -> None:
         """Mark deleted; the caller tells the workers."""
@@ -332,11 +345,27 @@ class Core:
             value.deleted = True
 
     def forget(self, values: Iterable[Value]) -> None:
-        """Drop values here and on their workers, one command per set of hosts."""
+        """Drop values here and on their workers; there a little later, if they are few and small."""
         dropped = [value for value in values if self.values.pop(value.id, None) is not None]
-        urgent = len(dropped) > _FEW or sum(math.prod(value.spec.shape) for value in dropped) > _SMALL
-        for hosts, ids in by_hosts(dropped):
-            self.send(hosts, Forget(ids), urgent=urgent)
+        self._freed += dropped
+        if len(dropped) > _FEW or sum([math.prod(value.spec.shape) for value in dropped]) > _SMALL:
+            self.forget_freed()
+        elif dropped and not self._waiting:
+            self._waiting = True
+            self.effects.append(Later())
+
+    def due(self) -> None:
+        """Do what could wait."""
+        self._waiting = False
+        self.forget_freed()
+
+    def forget_freed(self, without: HostId | None = None) -> None:
+        """Have workers (not host `without`) forget what was freed, one command per set of hosts."""
+        if self._freed:
+            freed, self._freed = self._freed, []
+            for hosts, ids in by_hosts(freed):
+                rest = hosts if without is None else tuple(host for host in hosts if host != without)
+                self._append(rest, Forget(ids))
 
     def fail(self, values: Iterable[Value], failure: Failure, without: HostId | None = None) -> None:
         """Turn values into a failure and free what is left of them (not on host `without`)."""

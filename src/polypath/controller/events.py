@@ -357,7 +357,14 @@ class WorkerLost(Event, frozen=True):
     """For people: `killed by SIGKILL`, `exited with status 1`, ..."""
 
 
-AnyEvent = Open | Close | AnyRequest | Returned | WorkerStarted | WorkerLost | AnyReport
+# --- Time -------------------------------------------------------------------------------------
+
+
+class Due(Event, frozen=True):
+    """A few milliseconds have passed since `Later`."""
+
+
+AnyEvent = Open | Close | AnyRequest | Returned | WorkerStarted | WorkerLost | Due | AnyReport
 
 
 # --- Replies ----------------------------------------------------------------------------------
@@ -398,8 +405,8 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     hosts: tuple[HostId, ...]
     sequence: int
     command: Command
-    urgent: bool = True
-    """Otherwise it may wait a little for the next, and go with it."""
+    more: bool = False
+    """Whether another follows at once, to go with it."""
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -458,4 +465,8 @@ class Discard(msgspec.Struct, frozen=True):
     files: tuple[Shared, ...]
 
 
-Effect = Send | Reply | Share | Call | Release | Unanswerable | Start | Stop | Discard
+class Later(msgspec.Struct, frozen=True, gc=False):
+    """Hand `Due` to the controller in a few milliseconds."""
+
+
+Effect = Send | Reply | Share | Call | Release | Unanswerable | Start | Stop | Discard | Later

@@ -194,8 +194,9 @@ class Programs:
         outs = core.new_results(session, results, executable)
         end = core.new_status(executable.hosts) if request.fill_status else None
         core.executions += 1
-        question = self.notices.early(session, request, outs, outs[:1])  # All are there, or fail, at the same time.
-        core.send(
+        asked = self.notices.early(session, request, outs, outs[:1])  # All are there, or fail, at the same time.
+        question = asked[1] if asked is not None and asked[0] == executable.hosts else None
+        core.execute(
             executable.hosts,
             messages.Execute(
                 executable.id,
@@ -205,11 +206,11 @@ class Programs:
                 request.launch,
                 0 if end is None else end.id,
                 request.stream,
+                question,
             ),
-            urgent=question is None or question[0] != executable.hosts,
         )
-        if question is not None:
-            core.send(*question)
+        if asked is not None and question is None:
+            core.send(*asked)
         for index in info.donated:
             if index not in request.kept:
                 args[index].deleted = True

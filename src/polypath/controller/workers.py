@@ -56,6 +56,7 @@ class Workers:
 
     def joined(self, report: messages.Joined) -> None:
         core, host = self._core, self._core.hosts[report.host]
+        core.forget_freed()  # After what made it, which may be held.
         self._move(host, HostState.UP)
         host.pid, host.devices, host.peer, host.losses = report.pid, report.devices, report.peer, 0
         core.platform = core.platform or report.platform
@@ -146,6 +147,7 @@ class Workers:
             "that needed its devices; put the data there again and compile anew, which waits until the host is back.",
         )
         core.islands[host.island].loss = failure
+        core.forget_freed(without=host.id)
         core.fail([v for v in list(core.values.values()) if host.id in v.hosts], failure, without=host.id)
         for executable in list(core.executables.values()):
             if host.id not in executable.hosts or executable.failure is not None:

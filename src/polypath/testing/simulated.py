@@ -63,8 +63,7 @@ class SimulatedWorker:
 
     def apply(self, outputs: int) -> list[AnyReport]:
         """Take the next command. `outputs` is how many results a program compiled now has."""
-        command = self.commands.popleft()
-        match command:
+        match command := self.commands.popleft():
             case messages.Put(out=out, buffers=buffers):
                 assert all(set(b.devices) <= self.devices for b in buffers), "bytes for another host's device"
                 self.values.add(out)
@@ -87,10 +86,11 @@ class SimulatedWorker:
             case messages.Bitcast(value=value, out=out) | messages.Export(value=value, status=out):
                 self._need(value)
                 self.values.add(out)
-            case messages.Execute(executable=executable, args=args, outs=outs, status=status):
+            case messages.Execute(executable=executable, args=args, outs=outs, status=status, question=question):
                 assert executable in self.executables, f"host {self.host} has no executable {executable}"
                 self._need(*args)
                 self.values.update(outs, (status,) if status else ())
+                self._tell(question)
             case messages.Delete(values=values):
                 self._need(*values)
             case messages.Forget(values=values):
@@ -121,7 +121,9 @@ class SimulatedWorker:
                 assert isinstance(command, messages.Peers | messages.Return), f"{command} is not simulated"
         return []
 
-    def _tell(self, question: messages.Notify) -> None:
+    def _tell(self, question: messages.Notify | None) -> None:
+        if question is None:
+            return
         assert self.values.intersection(question.values), f"host {self.host} has none of {question.values}"
         assert question.device in {None, *self.devices}, f"host {self.host} was asked for device {question.device}"
         self.told.append((self.host, question.number, question.of))
@@ -150,6 +152,7 @@ class SimulatedCluster:
         self.unanswerable: list[tuple[SessionId, int]] = []
         """Questions that no worker will answer."""
         self.outputs = 1
+        self._later = False
         self._snapshots: dict[HostId, SimulatedWorker] = {}
         self._ops = itertools.count(1)
         self._last_sequence = 0
@@ -162,7 +165,7 @@ class SimulatedCluster:
 
     def up(self) -> None:
         """Let every worker that starts join, and all queues run empty."""
-        while self.starting or any(worker.commands for worker in self.workers.values()):
+        while self.starting or self._later or any(worker.commands for worker in self.workers.values()):
             while self.starting:
                 self.join()
             self.settle()
@@ -174,9 +177,16 @@ class SimulatedCluster:
         self.handle(worker.joined())
 
     def settle(self) -> None:
-        """Deliver commands until there are none."""
-        while any(self.deliver(host) for host in list(self.workers)):
+        """Deliver commands until there are none, nor any that come later."""
+        while any(self.deliver(host) for host in list(self.workers)) or self.due():
             pass
+
+    def due(self) -> bool:
+        """Let some milliseconds pass; False if nobody waits for that."""
+        if waited := self._later:
+            self._later = False
+            self.handle(events.Due())
+        return waited
 
     def deliver(self, host: HostId) -> bool:
         """Let one worker take its next command; False if it has none."""
@@ -221,6 +231,9 @@ class SimulatedCluster:
                         self.starting.append(self._started(host, island, host in snapshots))
                 case events.Stop(host=host):
                     self.kill(host)
+                case events.Later():
+                    assert not self._later, "one is to come already"
+                    self._later = True
                 case events.Unanswerable(session=session, number=number):
                     self.unanswerable.append((session, number))
                 case events.Share() | events.Discard() | events.Call() | events.Release():

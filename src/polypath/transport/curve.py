@@ -70,7 +70,7 @@ class HeadSockets:
         if worker is not None and worker.socket is not None:
             worker.socket.close(linger=0)
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, urgent: bool = True) -> int:
+    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, more: bool = False) -> int:
         number, copy, sent = frames.pack_sequence(sequence), len(data) < _COPIED, 0
         for host in hosts:
             worker = self._workers.get(host)

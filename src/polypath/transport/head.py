@@ -157,20 +157,20 @@ class HeadChannel:
 
     # --- Messages -----------------------------------------------------------------------------
 
-    def send(self, hosts: tuple[HostId, ...], sequence: int, command: Command, *, urgent: bool = True) -> None:
+    def send(self, hosts: tuple[HostId, ...], sequence: int, command: Command, *, more: bool = False) -> None:
         """Send `command` to each of `hosts`, after all that was sent before. Never blocks.
 
-        What is not urgent may go with the next that is.
+        `more` tells that another follows at once, to go with it.
 
         A host whose worker is gone is passed over: the controller is told of it by the launcher.
         """
         data = encode(command)
         routed = self._routes.split(hosts)
-        sent = self._links.send(routed.hosts, sequence, data, urgent)
+        sent = self._links.send(routed.hosts, sequence, data, more)
         if routed.relays:
             question = question_of(command)
             for route, relays in routed.relays:
-                sent += self._links.send(relays, sequence, Down(frames.COMMAND, question, route, data).pack())
+                sent += self._links.send(relays, sequence, Down(frames.COMMAND, question, route, data).pack(), more)
         self._commands_sent += sent
         self._bytes_sent += sent * len(data)
 

@@ -30,10 +30,10 @@ class HeadLinks(Protocol):
         """Forget a worker: what was sent and not yet taken is lost, its key is worth nothing."""
         ...
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, urgent: bool = True) -> int:
+    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, more: bool = False) -> int:
         """Send a command to those of `hosts` that are connected; how many that are. Never blocks.
 
-        One that is not urgent may wait a little for the next, so that a worker is woken once.
+        `more` tells that another follows at once, and may go with it.
         """
         ...
 

@@ -12,6 +12,7 @@ import collections
 import contextlib
 import hmac
 import logging
+import os
 import select
 import socket
 import threading
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 SCHEME: Final = "unix:"
 _READ: Final = 1 << 18
 _BACKLOG: Final = 4096
-_PATIENCE: Final = 0.005
-"""Seconds that what is not urgent waits for a command to go with."""
 
 
 class HeadStreams:
@@ -61,12 +60,14 @@ class HeadStreams:
         if connection := self._workers.pop(host, None):
             connection.close()
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, urgent: bool = True) -> int:
-        head, workers, sent = COMMAND_HEAD.pack(len(data), sequence), self._workers, 0
+    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, more: bool = False) -> int:
+        head, workers, sent, gone = COMMAND_HEAD.pack(len(data), sequence), self._workers, 0, False
         for host in hosts:
             if connection := workers.get(host):
-                connection.send(head, data, urgent)
+                gone |= connection.send(head, data, more)
                 sent += 1
+        if gone:
+            os.sched_yield()  # A worker has been woken, maybe on this core.
         return sent
 
     def close(self) -> None:
@@ -129,9 +130,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._reader = StreamReader(REPORT_HEAD)
         self._out: list[bytes] = []
         self._gathering = False
-        """Whether all that is sent goes at the end of this turn."""
-        self._patient = False
-        """Whether it goes after a while, should nothing urgent be sent before."""
+        """Whether what is sent goes at the end of this turn at the latest."""
+        self._written = False
+        """Whether some has gone in this turn."""
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -162,25 +163,26 @@ class _Connection(asyncio.BufferedProtocol):
             self._links.refuse(error)
             self.close()
 
-    def send(self, head: bytes, data: bytes, urgent: bool) -> None:
-        """Send: the first of a turn of the loop at once, so that the worker wakes meanwhile, the rest at its end."""
-        self._out += (head, data)
-        if self._gathering:
-            return
-        if urgent:
-            self._flush()
-            self._gathering = True
-            self._loop.call_soon(self._flush)
-        elif not self._patient:
-            self._patient = True
-            self._loop.call_later(_PATIENCE, self._lose_patience)
+    def send(self, head: bytes, data: bytes, more: bool) -> bool:
+        """Send: the first of a turn of the loop at once, so that the worker wakes meanwhile, the rest at its end.
 
-    def _lose_patience(self) -> None:
-        self._patient = False
+        Whether it has gone.
+        """
+        self._out += (head, data)
+        if not self._gathering:
+            self._gathering = True
+            self._loop.call_soon(self._end_turn)
+        if more or self._written:
+            return False
+        self._written = True
+        self._flush()
+        return True
+
+    def _end_turn(self) -> None:
+        self._gathering = self._written = False
         self._flush()
 
     def _flush(self) -> None:
-        self._gathering = False
         out, self._out = self._out, []
         if out and self._transport is not None:
             self._transport.write(b"".join(out))

@@ -70,7 +70,7 @@ class Questions:
         return {
             m.Fetch: self._fetch,
             m.Await: self._await,
-            m.Notify: self._notify,
+            m.Notify: self.notify,
             m.CostAnalysis: self._cost_analysis,
             m.ProgramText: self._program_text,
             m.DefaultLayout: self._default_layout,
@@ -162,7 +162,8 @@ class Questions:
             return m.Ready(self._hosts, question.request, failure_of(error))
         return m.Ready(self._hosts, question.request, None)
 
-    def _notify(self, question: m.Notify) -> None:
+    def notify(self, question: m.Notify) -> None:
+        """Tell the client once its arrays are there."""
         self._notices.open(question)
         try:
             if question.device is None:

@@ -90,6 +90,7 @@ class Worker:
             self._runners["python"] = executor.python
         if config.platform != "null":
             self._runners["plugin"] = Plugins(config.host, executor)
+        self._questions = Questions(config, channel.send, executor, self._store, self._programs)
         self._executions = Executions(
             self._runners,
             self._programs,
@@ -97,10 +98,10 @@ class Worker:
             self._lanes,
             waits,
             self._report_failed,
+            self._questions.notify,
             in_order=executor.platform.name != "cpu",
         )
         self._local = local
-        self._questions = Questions(config, channel.send, executor, self._store, self._programs)
         self._compilers = compilers or ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
         self._lock = threading.Lock()
         store = self._store

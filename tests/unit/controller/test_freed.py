@@ -1,0 +1,124 @@
+"""When workers hear of what a client freed: behind the next program, or a little later; large things at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from polypath import messages
+from polypath.controller import events
+from polypath.testing import SimulatedCluster
+from polypath.types import ArraySpec, HostId, Sharding
+
+SMALL, LARGE = (2,), (1 << 21,)
+
+
+class Freeing:
+    """Two hosts of one device each, and session 1 with a program over both."""
+
+    def __init__(self) -> None:
+        self.cluster = SimulatedCluster(2, 1)
+        self.cluster.up()
+        self.cluster.handle(events.Open(1, "test"))
+        op = self.cluster.op()
+        self.cluster.handle(events.Compile(1, op, b"", b"", (0, 1)))
+        self.cluster.settle()
+        loaded = self.cluster.replies[1, op]
+        assert isinstance(loaded, events.Loaded)
+        self.program = loaded.executable
+
+    def put(self, handle: events.Handle, *devices: int, shape: tuple[int, ...] = SMALL) -> None:
+        spec = ArraySpec("float32", shape, Sharding(devices, fully_replicated=True))
+        buffer = messages.HostBuffer(shape, None, devices, b"")
+        self.cluster.handle(
+            events.Put(1, self.cluster.op(), (events.HostArray(handle, spec, None, (buffer,)),)),
+        )
+        while any(self.cluster.deliver(host) for host in (0, 1)):
+            pass
+
+    def free(self, *handles: events.Handle) -> None:
+        self.cluster.handle(events.Destruct(1, self.cluster.op(), handles))
+
+    def run(self, result: events.Handle, question: int = 0) -> None:
+        self.cluster.handle(
+            events.Execute(1, self.cluster.op(), self.program, (), (result,), 0, False, (), 9, None, question=question)
+        )
+
+    def ask(self, device: int) -> None:
+        self.cluster.handle(events.MemoryStats(1, self.cluster.op(), device))
+
+    def waiting(self, host: HostId) -> list[str]:
+        return [type(command).__name__ for command in self.cluster.workers[host].commands]
+
+
+def test_small_arrays_end_behind_the_next_program() -> None:
+    at = Freeing()
+    at.put(10, 0, 1)
+    at.put(11, 1)
+    at.free(10)
+    at.free(11)
+    assert at.waiting(0) == at.waiting(1) == []
+    at.run(20)
+    assert at.waiting(0) == ["Execute", "Forget"]
+    assert at.waiting(1) == ["Execute", "Forget", "Forget"]
+    at.cluster.settle()
+    assert [len(worker.values) for worker in at.cluster.workers.values()] == [1, 1]
+
+
+def test_or_a_little_later() -> None:
+    at = Freeing()
+    at.put(10, 0)
+    at.free(10)
+    assert at.cluster.due()
+    assert at.waiting(0) == ["Forget"]
+    assert not at.cluster.due()
+
+
+def test_nothing_else_goes_before_them() -> None:
+    at = Freeing()
+    at.put(10, 0)
+    at.free(10)
+    at.ask(0)
+    assert at.waiting(0) == ["Forget", "MemoryStats"]
+
+
+def test_large_arrays_end_at_once_and_small_ones_with_them() -> None:
+    at = Freeing()
+    at.put(10, 0)
+    at.put(11, 0, shape=LARGE)
+    at.free(10)
+    at.free(11)
+    assert at.waiting(0) == ["Forget"]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_host_that_comes_back_has_nothing_of_them(lost: HostId) -> None:
+    at = Freeing()
+    at.put(10, 0, 1)
+    at.free(10)
+    at.cluster.kill(lost)
+    at.cluster.up()
+    assert [worker.values for worker in at.cluster.workers.values()] == [set(), set()]
+
+
+def test_what_was_put_and_freed_while_its_host_was_away() -> None:
+    at = Freeing()
+    at.cluster.kill(0)
+    at.cluster.settle()
+    spec = ArraySpec("float32", SMALL, Sharding((0,), fully_replicated=True))
+    buffer = messages.HostBuffer(SMALL, None, (0,), b"")
+    at.cluster.handle(events.Put(1, at.cluster.op(), (events.HostArray(10, spec, None, (buffer,)),)))
+    at.free(10)
+    at.cluster.up()
+    assert at.cluster.workers[0].values == set()
+
+
+def test_the_question_of_all_of_a_program_s_hosts_is_part_of_it() -> None:
+    at = Freeing()
+    op = at.cluster.op()
+    at.cluster.handle(events.CompileNotify(1, op, (0,), "/pipe", False))
+    at.put(10, 0)
+    at.free(10)
+    at.run(20, question=5)
+    assert at.waiting(0) == ["Execute", "Forget"]
+    at.cluster.settle()
+    assert at.cluster.told == [(0, 5, 2), (1, 5, 2)]
