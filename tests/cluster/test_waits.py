@@ -97,7 +97,7 @@ print("done")
 """
 
 EARLY = """
-import _thread, itertools, operator, signal, threading
+import _thread, itertools, operator, os, signal, threading, weakref
 from collections import deque
 from functools import partial
 import jax, jax.numpy as jnp, numpy as np
@@ -133,8 +133,16 @@ def anew():
 mesh = jax.make_mesh((4,), ("x",))
 everywhere, cut = NamedSharding(mesh, P()), NamedSharding(mesh, P("x"))
 add, pair = jax.jit(lambda x, n: x + n), jax.jit(lambda x: {"sum": x.sum(), "all": [x + k for k in range(39)]})
-one, many = jnp.int32(1), jax.device_put(np.arange(8.0, dtype=np.float32), cut)
-add(one, 1), add(many, 1), pair(many), add(one, 1.5)  # From here on C++ starts them.
+one, many, wide = jnp.int32(1), jax.device_put(np.arange(8.0, dtype=np.float32), cut), jnp.zeros(5000)
+add(one, 1), add(many, 1), add(wide, 1), pair(many), add(one, 1.5)  # From here on C++ starts them.
+
+# Nobody who waits is preempted by gRPC's threads.
+def scheduled(thread):
+    with open(f"/proc/self/task/{thread}/comm") as name:
+        return name.read().strip(), os.sched_getscheduler(int(thread))
+found = set(map(scheduled, os.listdir("/proc/self/task")))
+assert ("event_engine", os.SCHED_BATCH) in found and ("event_engine", os.SCHED_OTHER) not in found, found
+assert os.sched_getscheduler(0) == os.SCHED_OTHER, found
 
 # A thread that waits for each.
 anew()
@@ -217,6 +225,16 @@ def raises(kind, work, *words):
         assert all(word in str(error) for word in words), error
     else:
         raise AssertionError("nothing was raised")
+
+# Small arrays that were waited for end together, or when somebody asks what lives; large ones at once.
+anew()
+before = len(jax.live_arrays())
+small = [weakref.ref(add(one, n).block_until_ready()) for n in range(100)]
+assert 0 < sum(each() is not None for each in small) <= 32
+assert len(jax.live_arrays()) == before and not any(each() for each in small)
+anew()
+large = [weakref.ref(add(wide, n).block_until_ready()) for n in range(5)]
+assert not any(each() for each in large)
 
 # What fails, or is gone.
 anew()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ _MOST_DEVICES: Final = 64
 """Of an array: the notices of all its hosts are to have room in the pipe."""
 _MOST_ARRAYS: Final = 16
 """What takes longer than a notice is not faster by it."""
+_MOST_KEPT: Final = 32
+"""Small arrays that are freed together."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ def install(client: Any, folder: Path | None) -> None:
     replace(_Array, "block_until_ready", _block_until_ready)
     replace(_Array, "is_ready", _is_ready)
     replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready)
+    replace(_lib.xla_client.Client, "live_arrays", _live_arrays)
 
 
 def close() -> None:
@@ -110,6 +114,15 @@ def _batched_block_until_ready(original: Any) -> Any:
     return batched_block_until_ready
 
 
+def _live_arrays(original: Any) -> Any:
+    def live_arrays(self: Any) -> list[Any]:
+        if _waiter is not None:
+            _waiter.free()
+        return original(self)
+
+    return live_arrays
+
+
 class _Waiter:
     """Asks about arrays of one session."""
 
@@ -120,6 +133,8 @@ class _Waiter:
         self._lock = threading.Lock()
         self._programs: dict[tuple[int, bool], Any] = {}
         """By how many shards their arguments have, and whether elements are to come."""
+        self._kept: list[Any] = []
+        """Small arrays that were waited for."""
 
     def wait(self, arrays: Sequence[Any]) -> bool:
         """Whether these arrays are there; False where jaxlib has to be asked."""
@@ -128,15 +143,13 @@ class _Waiter:
         if not new:
             return True
         devices = _devices(new[0])
-        question = self._early.take(new) if devices and self._early is not None else None
-        answer = None if question is None else self._questions.wait(question)
+        answer = self._taken(new) if devices else None
         if answer is None and devices and few and all(_devices(array) == devices for array in new[1:]):
             answer = self._ask(new, devices)
         if answer is None:
             return False
         for array in new if few else ():
             array._polypath_is_there = True
-        self.ask_early(new[0])
         return True
 
     def read(self, array: Any) -> np.ndarray[Any, Any] | None:
@@ -146,14 +159,12 @@ class _Waiter:
         devices = _devices(array)
         if not devices:
             return None
-        question = self._early.take([array], elements=True) if self._early is not None else None
-        elements = None if question is None else self._questions.wait(question)
+        elements = self._taken([array], elements=True)
         if elements is None:
             elements = self._ask([array], devices, elements=True)
         if elements is None:
             return None
         array._polypath_is_there = True
-        self.ask_early(array, elements=True)
         return np.frombuffer(elements, dtype).reshape(array.shape)
 
     def start(self, program: Any, array: Any, number: int) -> Callable[[], bool] | None:
@@ -168,8 +179,36 @@ class _Waiter:
             raise
         return lambda: self._questions.wait(question) is not None
 
+    def _taken(self, arrays: Sequence[Any], *, elements: bool = False) -> bytes | None:
+        """The answer to what was asked about these arrays with their program, if it was."""
+        if self._early is None:
+            return None
+        os.sched_yield()  # The head has been woken just now, maybe on this core.
+        question = self._early.take(arrays, elements=elements)
+        if question is None:
+            return None
+        # While others work on the answer:
+        self.ask_early(arrays[0], elements=elements)
+        self._keep(arrays)
+        return self._questions.wait(question)
+
+    def _keep(self, arrays: Sequence[Any]) -> None:
+        """Have small arrays live a little longer than the user holds them, and end together.
+
+        jaxlib tells the head that an array was freed just before the next program, which then comes to a head that is
+        at work on that.
+        """
+        if len(arrays) <= _MOST_ARRAYS and sum([array.nbytes for array in arrays]) <= MOST_ELEMENTS:
+            self._kept += arrays
+            if len(self._kept) >= _MOST_KEPT:
+                self.free()
+
+    def free(self) -> None:
+        """Keep nothing that nobody else holds."""
+        self._kept = []
+
     def ask_early(self, array: Any, *, elements: bool = False) -> None:
-        """Ask about the next program's results with it, if this thread waits for each. It has waited for `array`."""
+        """Ask about the next program's results with it, if this thread waits for each. It waits for `array`."""
         if self._early is None or not (devices := _devices(array)):
             return
         with contextlib.suppress(_errors.JaxRuntimeError):  # The session may have ended.
@@ -178,6 +217,7 @@ class _Waiter:
 
     def close(self) -> None:
         """Ask nothing more."""
+        self.free()
         self._questions.close()
 
     def _ask(self, arrays: Sequence[Any], devices: int, *, elements: bool = False) -> bytes | None:
@@ -190,7 +230,10 @@ class _Waiter:
             _log.debug("An array is asked about another way: %s", error)
             self._questions.withdraw(question)
             return None
-        return self._questions.wait(question)
+        answer = self._questions.wait(question)
+        if answer is not None:
+            self.ask_early(arrays[0], elements=elements)
+        return answer
 
     def _program(self, devices: int, *, elements: bool) -> Any:
         program = self._programs.get((devices, elements))
