@@ -8,6 +8,7 @@ shuts down, which aborts the process.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import select
 import sys
@@ -19,9 +20,9 @@ from typing import Final
 from polypath.client.folder import open_pipe
 from polypath.launch.runtime_dir import ClusterRecord
 
-_LOOKS: Final = 20
+_LOOKS: Final = 200
 _EVERY: Final = 0.05
-"""How often, and every how many seconds, a process that ends looks for the last word."""
+"""How often at most, and every how many seconds, a process that ends looks for the last word."""
 
 
 class HeadWatch:
@@ -66,7 +67,9 @@ class HeadWatch:
 
     def _is_uploading(self) -> bool:
         """Whether a big array is on its way, or will never get there."""
-        return self._folder is not None and any(self._folder.glob("lt_*"))
+        with contextlib.suppress(FileNotFoundError):  # The head removes the folder.
+            return self._folder is not None and any(file.name.startswith("lt_") for file in self._folder.iterdir())
+        return False
 
     def _wait(self) -> None:
         poll = select.poll()
@@ -85,6 +88,7 @@ class HeadWatch:
             if self._pidfd in ended:
                 self._end()
                 self._tell_head_ended()
+                self._told.set()
                 return
 
     def _end(self) -> None:
@@ -104,4 +108,6 @@ class HeadWatch:
 
 
 def _print(sentence: str) -> None:
-    print(f"polypath: {sentence}", file=sys.stderr, flush=True)
+    # On a line of its own, at once, also where another thread is in the middle of writing its exception.
+    sys.stderr.write(f"\npolypath: {sentence}\n")
+    sys.stderr.flush()

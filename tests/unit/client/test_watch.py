@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_the_end_of_the_head_is_told_once(capfd: pytest.CaptureFixture[str]) -> 
         watch._thread.join(10)  # pyright: ignore[reportPrivateUsage]
         watch.stop()
     assert capfd.readouterr().err == (
-        f"polypath: the cluster 't-a' at grpc://unix:/x/ifrt.sock is gone, and with it all its values, because its "
+        f"\npolypath: the cluster 't-a' at grpc://unix:/x/ifrt.sock is gone, and with it all its values, because its "
         f"head (pid {head.pid}) ended: see `polypath status`, and start it again with `polypath up`.\n"
     )
 
@@ -56,8 +57,33 @@ def test_the_end_of_the_session_is_told_with_its_reason(capfd: pytest.CaptureFix
     watch.stop()
     farewell.say("It is over.")
     assert capfd.readouterr().err == (
-        "polypath: the session with the cluster 't-a' ended, and with it all its values: it rained.\n"
+        "\npolypath: the session with the cluster 't-a' ended, and with it all its values: it rained.\n"
     )
+
+
+def test_it_is_told_on_a_line_of_its_own_also_while_another_is_written(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path)
+    assert folder is not None
+    watch = HeadWatch(record(os.getpid()), folder)
+    sys.stderr.write("Half of ")
+    Farewell(folder).say("it rained.")
+    watch._told.wait(10)  # pyright: ignore[reportPrivateUsage]
+    sys.stderr.write("a line.\n")
+    watch.stop()
+    told = capfd.readouterr().err.splitlines()
+    assert told[0] == "Half of "
+    assert told[1].startswith("polypath: ")
+    assert told[2] == "a line."
+
+
+def test_a_folder_that_goes_away_ends_the_wait_at_exit(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    assert folder is not None
+    watch = HeadWatch(record(os.getpid()), folder)
+    shutil.rmtree(folder)
+    watch._stop_at_exit()  # pyright: ignore[reportPrivateUsage]
 
 
 def test_an_end_without_a_reason_is_no_news(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
