@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 
@@ -33,13 +35,16 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Addresses and keys of the transport, which alone reads them."""
 
 
+END: Final = msgspec.Raw(b"null")
+
+
 class HostOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """To a process of simulated hosts: start one, or end it now (without a config)."""
+    """To a process of simulated hosts: start one, or end it now."""
 
     number: int
     """Of the start."""
     host: int
-    config: msgspec.Raw = msgspec.Raw(b"null")
+    config: msgspec.Raw = END
 
 
 class HostEnded(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -72,17 +72,17 @@ class Worker:
         self._channel = channel
         self._executor = executor
         self._waits = waits
-        self._store = Store()
-        self._programs: dict[ExecutableId, Program] = {}
+        self.store: Final = Store()
+        self.programs: Final[dict[ExecutableId, Program]] = {}
         self._sources: dict[ExecutableId, Source] = {}
         self._post = PeerPost(channel.peers)
         self._lanes = Lanes()
         self._farewells = Lane("farewells")
-        self._transfers = Transfers(executor, self._store, self._post, waits, self._lanes)
+        self._transfers = Transfers(executor, self.store, self._post, waits, self._lanes)
         self._links = Links()
         local = {device.id for device in executor.devices}
-        exports = Exports(self._transfers, self._store, waits, self._links, local)
-        imports = Imports(executor, self._store, waits, self._links)
+        exports = Exports(self._transfers, self.store, waits, self._links, local)
+        imports = Imports(executor, self.store, waits, self._links)
         self._callbacks = HostCallbacks(config.host, channel.send)
         executor.callbacks = self._callbacks
         self._runners: dict[ProgramKind, Runner] = {"xla": executor}
@@ -90,11 +90,11 @@ class Worker:
             self._runners["python"] = executor.python
         if config.platform != "null":
             self._runners["plugin"] = Plugins(config.host, executor)
-        self._questions = Questions(config, channel.send, executor, self._store, self._programs)
+        self._questions = Questions(config, channel.send, executor, self.store, self.programs)
         self._executions = Executions(
             self._runners,
-            self._programs,
-            self._store,
+            self.programs,
+            self.store,
             self._lanes,
             waits,
             self._report_failed,
@@ -104,7 +104,7 @@ class Worker:
         self._local = local
         self._compilers = compilers or ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
         self._lock = threading.Lock()
-        store = self._store
+        store = self.store
         self.handlers: dict[type[m.Command], Handler] = {
             m.Execute: self._executions.execute,
             m.Put: self._making(self._put),
@@ -123,6 +123,11 @@ class Worker:
             m.Peers: lambda command: self._post.connect(command.peers),
         }
         """For who applies commands to many workers; one worker's go through `take`."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether programs run beside the log."""
+        return self._lanes.busy
 
     def run(self) -> None:
         """Join, and apply commands until one ends the worker."""
@@ -154,7 +159,7 @@ class Worker:
 
     def _fail(self, values: Iterable[ValueId], failure: Failure) -> None:
         values = tuple(values)
-        self._store.fail(values, failure)
+        self.store.fail(values, failure)
         self._report_failed(values, failure)
 
     def _report_failed(self, values: Iterable[ValueId], failure: Failure, stranded: bool = False) -> None:
@@ -183,26 +188,26 @@ class Worker:
             array = host.array_of(buffer, command.dtype)
             for device in mine:
                 shards[device] = self._executor.put(array, device, command.memory_kind, layout)
-        self._store.set(command.out, Value(shards))
+        self.store.set(command.out, Value(shards))
 
     def _rebind(self, command: m.Rebind) -> None:
         for out in command.outs:
             try:
                 shards = {
-                    device: self._store.get(value).peek(device) for value, device in out.shards if device in self._local
+                    device: self.store.get(value).peek(device) for value, device in out.shards if device in self._local
                 }
             except WorkerFailure as error:
                 self._fail((out.out,), error.failure)
             else:
-                self._store.set(out.out, Value(shards))
+                self.store.set(out.out, Value(shards))
 
     def _delete(self, command: m.Delete) -> None:
         for name in command.values:
             try:
-                value = self._store.get(name)
+                value = self.store.get(name)
             except WorkerFailure:
                 continue  # What failed or is gone has no buffers.
-            self._store.mark_deleted(name)
+            self.store.mark_deleted(name)
             # What was started before and has not come to it may still read it.
             self._lanes.after_all(partial(self._free, value.pieces()))
 
@@ -232,7 +237,7 @@ class Worker:
             result, compiled = program.info, program.compiled
             with self._lock:
                 if self._sources.get(name) is source:  # else it was unloaded meanwhile
-                    self._programs[name] = program
+                    self.programs[name] = program
         self._channel.send(m.Compiled((self._host,), name, result, compiled))
 
     def _runner(self, source: Source) -> Runner:
@@ -246,7 +251,7 @@ class Worker:
         self._questions.unload(command.executable)
         with self._lock:
             source = self._sources.pop(command.executable, None)
-            program = self._programs.pop(command.executable, None)
+            program = self.programs.pop(command.executable, None)
         if program is not None and program.kind == "python":
             self._lanes.after_all(program.close, user_code=True)
         elif program is not None and program.kind == "plugin":
@@ -266,13 +271,13 @@ class Worker:
     def join(self) -> None:
         """Report that this worker is up, with what its snapshot held."""
         if self._config.snapshot:
-            self._sources = snapshot.load(Path(self._config.snapshot), self._store, self._executor)
+            self._sources = snapshot.load(Path(self._config.snapshot), self.store, self._executor)
             loading: dict[ExecutableId, Future[Program]] = {
                 name: self._compilers.submit(self._runner(source).reload, source)
                 for name, source in self._sources.items()
             }
             for name, program in loading.items():
-                self._programs[name] = program.result()
+                self.programs[name] = program.result()
         devices = self._executor.devices
         peer = msgspec.structs.replace(self._channel.peers.me, devices=tuple(device.id for device in devices))
         self._channel.send(
@@ -282,18 +287,18 @@ class Worker:
                 platform=self._executor.platform,
                 devices=devices,
                 peer=peer,
-                values=tuple(name for name, _ in self._store.items()),
-                executables=tuple(self._programs),
+                values=tuple(name for name, _ in self.store.items()),
+                executables=tuple(self.programs),
             )
         )
 
     def _leave(self, command: m.Snapshot) -> None:
         with self._lock:
             # A plugin's work ends with this process. Python's does too, and its programs are kept to say so.
-            sources = {name: self._sources[name] for name, each in self._programs.items() if each.kind != "plugin"}
+            sources = {name: self._sources[name] for name, each in self.programs.items() if each.kind != "plugin"}
         try:
             written = snapshot.save(
-                Path(command.path), list(self._store.items()), sources, self._executor, self._waits, command.patience
+                Path(command.path), list(self.store.items()), sources, self._executor, self._waits, command.patience
             )
         except OSError as error:
             _log.warning("The snapshot %s cannot be written (%s): its values are lost.", command.path, error)

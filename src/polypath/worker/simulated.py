@@ -2,7 +2,8 @@
 
 Each host is a `Worker` of its own over a `NullExecutor`, with its own store, programs and place in the log.
 What they share is the process: one link to the node above, where this process is a relay; one socket for
-shards; one thread that applies commands, host after host. A command is read once for all of them.
+shards; one thread that applies commands, host after host, or once for all that are in step (`lockstep`).
+A command is read once for all of them.
 
 That thread may wait for shards that hosts of this process send each other: it applies a command to all of
 its hosts before the next, so what it waits for was started before.
@@ -37,8 +38,9 @@ from polypath.transport.routes import Routes
 from polypath.transport.worker import PeerChannel
 from polypath.types import DeviceId, HostId
 from polypath.worker.__main__ import die_with_parent
-from polypath.worker.config import HostEnded, HostOrder, WorkerConfig, decode_config
+from polypath.worker.config import END, HostEnded, HostOrder, WorkerConfig, decode_config
 from polypath.worker.executors.null import NullExecutor
+from polypath.worker.lockstep import Lockstep
 from polypath.worker.peers import OnPeer, device_of
 from polypath.worker.questions import Handler
 from polypath.worker.server import Worker
@@ -60,6 +62,8 @@ class SimulatedHosts:
         self._compilers = ThreadPoolExecutor(1, "compile")
         self._waits = Waits()
         self._hosts: dict[HostId, _Host] = {}
+        self._workers: dict[HostId, Worker] = {}
+        self._lockstep = Lockstep(self._workers, self._apply_to_each, self._answer)
         self._handlers: dict[type[m.Command], dict[HostId, Handler]] = defaultdict(dict)
         """Of the hosts' workers."""
         self._shards = Shards(PeerChannel(link))
@@ -83,7 +87,7 @@ class SimulatedHosts:
     # --- Hosts --------------------------------------------------------------------------------
 
     def _obey(self, order: HostOrder) -> None:
-        if order.config == b"null":
+        if order.config == END:
             host = self._hosts.get(order.host)
             if host is not None and host.number == order.number:
                 self._end(host, _KILLED, "killed by SIGKILL")
@@ -93,13 +97,14 @@ class SimulatedHosts:
         host = _Host(self, self._shards, order.number, link, config)
         self._hosts[order.host] = host
         self._shards.take_for(order.host, (device.id for device in host.executor.devices))
-        host.worker = Worker(config, host, host.executor, self._waits, self._compilers)
-        for kind, handler in host.worker.handlers.items():
+        worker = self._workers[host.id] = Worker(config, host, host.executor, self._waits, self._compilers)
+        for kind, handler in worker.handlers.items():
             self._handlers[kind][host.id] = handler
-        host.worker.join()
+        worker.join()
 
     def _end(self, host: _Host, status: int, cause: str) -> None:
-        del self._hosts[host.id]
+        self._lockstep.end()
+        del self._hosts[host.id], self._workers[host.id]
         for handlers in self._handlers.values():
             handlers.pop(host.id, None)
         self._shards.leave(host.id)
@@ -126,7 +131,7 @@ class SimulatedHosts:
             if isinstance(command, m.Shutdown | m.Snapshot):
                 self._end_by(hosts, command)
             else:
-                self._apply(hosts, command)
+                self._lockstep.apply(hosts, command)
             return
         told = decode_expect(down.body)
         if down.kind == frames.EXPECT:
@@ -137,7 +142,7 @@ class SimulatedHosts:
             with self._lock:
                 self._tell(self._answers.drop((told.node,)))
 
-    def _apply(self, hosts: Iterable[HostId], command: m.AnyCommand) -> None:
+    def _apply_to_each(self, hosts: Iterable[HostId], command: m.AnyCommand) -> None:
         """Host after host, but what all of them answer alike is counted and handed up once."""
         handlers = self._handlers[type(command)]
         alike: list[HostId] = []
@@ -159,16 +164,20 @@ class SimulatedHosts:
             else:
                 self._hosts[number].send(answer)
         if ready is not None:
-            _, question, body = pack_report(ready)
-            with self._lock:
-                self._tell(self._answers.take(question, alike, body))
+            self._answer(alike, ready)
+
+    def _answer(self, hosts: Iterable[HostId], answer: m.Ready) -> None:
+        _, question, body = pack_report(answer)
+        with self._lock:
+            self._tell(self._answers.take(question, hosts, body))
 
     def _end_by(self, hosts: Iterable[HostId], command: m.Shutdown | m.Snapshot) -> None:
+        self._lockstep.end()
         for number in hosts:
             if (host := self._hosts.get(number)) is None:
                 continue
             try:
-                host.worker.take(command)
+                self._workers[number].take(command)
             except Exception as error:
                 self._fail(number, error)
             else:
@@ -200,9 +209,7 @@ class SimulatedHosts:
 
 
 class _Host:
-    """One host: its worker, and the channel that it has to the process's links."""
-
-    worker: Worker
+    """The channel that one host's worker has to the process's links."""
 
     def __init__(
         self, hosts: SimulatedHosts, shards: Shards, number: int, link: WorkerLink, config: WorkerConfig

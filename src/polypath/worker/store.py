@@ -146,6 +146,11 @@ class Store:
                     raise FailedValue(self._failures[name])
         return found
 
+    def has_wholes(self, values: Collection[ValueId]) -> bool:
+        """Whether these are here as what a program gives, and no one is on its way or has failed."""
+        held = self._values
+        return all((value := held.get(name)) is not None and value.whole is not None for name in values)
+
     def set(self, value: ValueId, what: Value) -> None:
         """A new value, under an id that was never used."""
         self._values[value] = what

@@ -85,6 +85,12 @@ psum("psum_subset", mesh(1, 3))
 psum("psum8", mesh(*range(8)))
 psum("psum_across", mesh(2, 3, 4))
 four = mesh(0, 1, 2, 3)
+cut = NamedSharding(four, P("x"))
+add("cast4", lambda a: a.astype(np.int32), of((8,), sharding=cut), out_shardings=cut)
+for name, donated in (("", ()), ("_donate", 0)):
+    add(f"step4{name}", lambda a: a + 1, of((8,), sharding=cut), out_shardings=cut, donate_argnums=donated)
+    pair = {"out_shardings": (cut, cut), "donate_argnums": donated}
+    add(f"pair4{name}", lambda a, b: (a + b, a * 2), of((8,), sharding=cut), of((8,), sharding=cut), **pair)
 add(
     "replicated",
     lambda a, b: (a + b, jnp.sum(b)),

@@ -74,6 +74,9 @@ class Hosts:
         buffers = tuple(m.HostBuffer((1,), None, (host,), data) for host in hosts)
         self.tell(m.Put(value, "float32", (1,), "", None, buffers), *hosts)
 
+    def kill(self, host: int) -> None:
+        self._write(msgspec.json.encode(HostOrder(host, host)))
+
     def _on_ended(self, host: int, words: bytes) -> None:
         self.ended.put_nowait((host, msgspec.json.decode(words, type=HostEnded)))
 
@@ -125,5 +128,32 @@ def test_a_host_that_ends_leaves_the_others(run) -> None:
         assert (host, told.status) == (1, 0)
         hosts.tell(m.Await(10, (1,)), 0, 2, 3)
         assert await hosts.reports.get() == m.Ready((0, 2, 3), 10, None)
+
+    run(test)
+
+
+def test_hosts_in_step_have_their_own_books_when_one_is_killed(run, programs) -> None:
+    async def test(hosts: Hosts) -> None:
+        hosts.tell(m.Compile(1, *programs["step4"], HOSTS))
+        compiled = await hosts.reports.get()
+        assert isinstance(compiled, m.Compiled)
+        assert compiled.hosts == HOSTS
+        hosts.tell(m.Put(10, "float32", (8,), "", None, (m.HostBuffer((2,), None, HOSTS, bytes(8)),)))
+        for step in range(10, 20):
+            hosts.tell(m.Execute(1, (step,), (step + 1,), (), step))
+            hosts.tell(m.Forget((step,)))
+        hosts.tell(m.Await(1, (20,)))
+        assert await hosts.reports.get() == m.Ready(HOSTS, 1, None)
+        hosts.kill(1)
+        host, told = await hosts.ended.get()
+        assert (host, told.status) == (1, -9)
+        hosts.tell(m.Fetch(2, 20, 3, None), 3)
+        assert await hosts.reports.get() == m.Fetched(3, 2, m.Inline(bytes(8)))
+        for value, known in ((20, True), (19, False)):
+            hosts.tell(m.Execute(1, (value,), (100 + value,), (), 99), 0, 2, 3)
+            for _ in () if known else (0, 2, 3):
+                assert isinstance(await hosts.reports.get(), m.Failed)
+        hosts.tell(m.Await(3, (120,)), 0, 2, 3)
+        assert await hosts.reports.get() == m.Ready((0, 2, 3), 3, None)
 
     run(test)

@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from polypath.types import ArraySpec, Device, DeviceId, Platform, ProgramInfo, Sharding
+from polypath.messages import Execute
+from polypath.types import ArraySpec, Device, DeviceId, Platform, ProgramInfo, Sharding, ValueId
 from polypath.worker import protos
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors import stablehlo
@@ -69,7 +70,9 @@ class _Place(Place):
 
 
 @final
-class _Program(Program):
+class NullProgram(Program):
+    """A program that is not run: what it takes and gives."""
+
     __slots__ = ("info", "parameters", "place", "results")
 
     def __init__(
@@ -79,6 +82,22 @@ class _Program(Program):
         self.info = info
         self.parameters = parameters
         self.results = results
+
+    def is_like(self, other: Program | None) -> bool:
+        """Whether another host's program gives there what this one gives here."""
+        if not isinstance(other, NullProgram) or len(self.place.local) != len(other.place.local):
+            return False
+        return self.info is other.info  # as `_analysed` gives it
+
+    def donates(self, command: Execute) -> set[ValueId]:
+        """The arguments that end with this execution."""
+        given = range(len(command.args))
+        return {command.args[index] for index in self.info.donated if index in given and index not in command.kept}
+
+
+def result(kind: ShardType, place: Place) -> Value:
+    """What a program gives, by the type of a shard."""
+    return Value(None, _Array(kind), place, kind)
 
 
 @final
@@ -145,19 +164,16 @@ class NullExecutor(Executor):
         if place is None:
             place = _Place(source.devices, tuple(d for d in source.devices if d in self._local))
             self._places[source.devices] = place
-        return _Program(place, *_analysed(source.program, source.options, source.devices))
+        return NullProgram(place, *_analysed(source.program, source.options, source.devices))
 
     def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int, end: bool) -> Launched:
-        assert isinstance(program, _Program)
+        assert isinstance(program, NullProgram)
         place = program.place
         wholes_of(args, program, self)
         for index in program.info.donated:
             if index not in kept:
                 self.delete(args[index].whole)
-        outs: list[Value] = []
-        for kind in program.results:
-            outs.append(Value(None, _Array(kind), place, kind))
-        return Launched(outs, b"" if end else None)
+        return Launched([result(kind, place) for kind in program.results], b"" if end else None)
 
     def cost_analysis(self, program: Program) -> dict[str, float]:
         return {}
