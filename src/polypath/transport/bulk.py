@@ -240,12 +240,15 @@ def _receive(stream: socket.socket, take: Take) -> bool:
 
 def room(size: int) -> mmap.mmap | bytearray:
     """New memory for what comes; mapped, and so at a page's begin, unless it is small."""
-    if size < _MAPPED:
-        return bytearray(size)
+    return bytearray(size) if size < _MAPPED else mapped(size)
+
+
+def mapped(size: int) -> mmap.mmap:
+    """New memory of whole pages."""
     # Huge pages, which the kernel gives only to private memory: small ones cost more to set up than to fill.
-    mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    mapped.madvise(mmap.MADV_HUGEPAGE)
-    return mapped
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 def fill(stream: socket.socket, memory: memoryview) -> bool:

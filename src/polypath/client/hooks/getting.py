@@ -26,6 +26,7 @@ from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTE
 from polypath.client.hooks import waiting
 from polypath.client.hooks.cluster import compile_request, is_cluster, next_number, replace
 from polypath.client.landing import Landing
+from polypath.client.memory import empty
 from polypath.plugins import EXPORT_REQUEST
 
 _Array: Any = jax_array.ArrayImpl
@@ -158,7 +159,7 @@ class _Exporter:
 
     def _export(self, array: Any) -> _Export | None:
         number = next_number()
-        elements = np.empty(array.shape, array.dtype)
+        elements = empty(array.shape, array.dtype)
         self._landing.expect(number, elements)
         try:
             program = self._program(len(array.sharding.device_set))
