@@ -250,7 +250,7 @@ class Head:
 
         platform = self._controller.platform
         assert platform is not None, "the frontend serves once the workers are up"
-        return ClusterView(self._config.name, platform, self._controller.devices)
+        return ClusterView(self._config.name, platform, self._controller.devices, self._controller.holds_much)
 
     def _why_not(self) -> str:
         return (

@@ -348,7 +348,7 @@ class Core:
         """Drop values here and on their workers; there a little later, if they are few and small."""
         dropped = [value for value in values if self.values.pop(value.id, None) is not None]
         self._freed += dropped
-        if len(dropped) > _FEW or sum([math.prod(value.spec.shape) for value in dropped]) > _SMALL:
+        if len(dropped) > _FEW or holds_much(dropped):
             self.forget_freed()
         elif dropped and not self._waiting:
             self._waiting = True
@@ -419,6 +419,11 @@ class Core:
     def server_handle(self, session: Session) -> Handle:
         session.next_handle += 1
         return SERVER_HANDLES + session.next_handle
+
+
+def holds_much(values: Iterable[Value]) -> bool:
+    """Whether the memory of these may be missed."""
+    return sum([math.prod(value.spec.shape) for value in values]) > _SMALL
 
 
 def by_hosts(values: Iterable[Value]) -> list[tuple[tuple[HostId, ...], tuple[ValueId, ...]]]:

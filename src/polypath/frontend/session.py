@@ -86,7 +86,10 @@ class Session:
         self._acknowledgements: list[tuple[int, _Pending, Result]] = []
         """Results that the client does not wait for; made into responses when they are sent."""
         self._freed: list[int] = []
-        """Requests to free arrays: what came with them goes first, and one event does for all."""
+        """Requests to free arrays: what came with them goes first, unless it may need their memory, and one event
+        does for all."""
+        self._small = 0
+        """So many of them are known to free little."""
         self._awake = asyncio.Event()
         self._wake: Callable[[], None] = self._awake.set
         """Have the responses written, by `connect` or by `write_responses`."""
@@ -137,6 +140,8 @@ class Session:
             self._freed.append(op)
             self._pending[op] = _Pending(handler, body, context, counted=False, waited=False)
             return None
+        if self._freed and self._frees_much():
+            self._free()
         waited = not (handler.batched or (handler.makes and getattr(body, handler.makes)))
         pending = _Pending(handler, body, context, self._is_counted(handler, kind, body), waited)
         buffers = handler.buffers(body) if handler.buffers else ()
@@ -163,8 +168,13 @@ class Session:
             self._pending[op] = pending
             self._submit(action)
 
+    def _frees_much(self) -> bool:
+        bodies = [self._pending[op].body for op in self._freed[self._small :]]
+        self._small = len(self._freed)
+        return self._scope.view.holds_much(self.id, [handle for body in bodies for handle in body.array_handle])
+
     def _free(self) -> None:
-        ops, self._freed = self._freed, []
+        ops, self._freed, self._small = self._freed, [], 0
         good: list[tuple[int, _Pending]] = []
         arrays: list[Handle] = []
         for op in ops if not self._closed else ():

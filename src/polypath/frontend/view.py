@@ -1,13 +1,14 @@
-"""What the frontend knows of the cluster: its devices, as clients see them."""
+"""What the frontend knows of the cluster: its devices, as clients see them, and what matters of their arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from polypath.controller.events import Handle
 from polypath.frontend.refused import Refused, invalid
-from polypath.types import Code, Device, DeviceId, Platform
+from polypath.types import Code, Device, DeviceId, Platform, SessionId
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class ClusterView:
     platform: Platform
     devices: tuple[Device, ...]
     """All, also the CPUs beside accelerators. Empty while no worker has joined."""
+    holds_much: Callable[[SessionId, Iterable[Handle]], bool] = lambda _session, _arrays: False
+    """Whether the memory of a session's arrays may be missed."""
 
     @cached_property
     def primary(self) -> tuple[Device, ...]:

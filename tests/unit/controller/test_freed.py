@@ -90,6 +90,14 @@ def test_large_arrays_end_at_once_and_small_ones_with_them() -> None:
     assert at.waiting(0) == ["Forget"]
 
 
+def test_which_arrays_hold_much() -> None:
+    at = Freeing()
+    at.put(10, 0)
+    at.put(11, 0, shape=LARGE)
+    holds_much = at.cluster.controller.holds_much
+    assert (holds_much(1, (10, 99)), holds_much(1, (10, 11)), holds_much(2, (11,))) == (False, True, False)
+
+
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_host_that_comes_back_has_nothing_of_them(lost: HostId) -> None:
     at = Freeing()

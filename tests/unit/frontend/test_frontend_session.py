@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import dataclasses
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import frontend_fakes as fakes
@@ -132,6 +133,30 @@ def test_responses_come_in_any_order_and_name_their_request() -> None:
         assert second.WhichOneof("response") == "loaded_executable_destruct_response"
         assert first.response_metadata.op_id == 1
         assert failure(first) == (pb.NOT_FOUND, "no such program")
+
+    asyncio.run(main())
+
+
+def test_what_holds_much_is_freed_before_what_came_after_it() -> None:
+    async def main() -> None:
+        client = Client()
+        asked: list[tuple[int, ...]] = []
+
+        def holds_much(session: int, arrays: Iterable[int]) -> bool:
+            assert session == 7
+            asked.append(tuple(arrays))
+            return 6 in asked[-1]
+
+        view = dataclasses.replace(fakes.view(4), holds_much=holds_much)
+        client.session = Session(7, view, client.buffers, client.controller.submit)
+        for array in (4, 5, 6, 8):
+            free = pb.DestructArrayRequest(array_handle=[array])
+            client.session.serve(client.request(destruct_array=free))
+            client.session.serve(client.request(is_array_deleted=pb.IsArrayDeletedRequest(array_handle=1)))
+        await asyncio.sleep(0)
+        freed = [event.arrays if isinstance(event, events.Destruct) else () for event in client.controller.events]
+        assert freed == [(), (), (4, 5, 6), (), (), (8,)]
+        assert asked == [(4,), (5,), (6,), (8,)]
 
     asyncio.run(main())
 
