@@ -4,7 +4,7 @@
 
 The hosts are simulated: they get every command and answer it, and run nothing, so what is left is what
 Polypath adds to a step. They share this machine's cores with the client and the head, which on a real cluster
-they would not: the CPU of head and hosts is given apart.
+they would not: what hosts of one process do alike is done once, and the CPU of head and hosts is given apart.
 """
 
 from __future__ import annotations

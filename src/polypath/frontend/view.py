@@ -13,7 +13,7 @@ from polypath.types import Code, Device, DeviceId, Platform, SessionId
 
 @dataclass(frozen=True)
 class ClusterView:
-    """The devices a client may use. A session keeps the view of the moment it began."""
+    """The devices a client may use. A session keeps the view of the moment it began; what is asked is as of now."""
 
     name: str
     """The cluster's, for people."""

@@ -36,6 +36,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 END: Final = msgspec.Raw(b"null")
+"""What an order to end a host has for a config."""
 
 
 class HostOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

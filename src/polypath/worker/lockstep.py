@@ -44,8 +44,9 @@ class _Program(msgspec.Struct, frozen=True, eq=False):
         return self.programs[0]
 
     def has_run(self, command: m.Execute) -> bool:
-        """Whether it has just run on all hosts, and nothing else is still to run there."""
-        return all(not worker.busy and worker.store.has_wholes(command.outs) for worker in self.workers)
+        """Whether it has just run on all hosts, as its results show, and nothing else is still to run there."""
+        seen = bool(command.outs)
+        return seen and all(not worker.busy and worker.store.has_wholes(command.outs) for worker in self.workers)
 
 
 class _Value(msgspec.Struct, eq=False, gc=False):

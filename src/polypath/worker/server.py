@@ -122,7 +122,7 @@ class Worker:
             **self._questions.handlers(),
             m.Peers: lambda command: self._post.connect(command.peers),
         }
-        """For who applies commands to many workers; one worker's go through `take`."""
+        """As `store`, `programs` and `busy`, for who applies commands to many workers. One worker takes its own."""
 
     @property
     def busy(self) -> bool:

@@ -240,6 +240,9 @@ CASES = {
         run(STEP_DONATE, (30,), (40,)), m.Await(2, (30,)), run(STEP, (30,), (50,)),
     ),
     "one is known and the other is not": (run(STEP, (10,), (20,)), m.Await(1, (20, 11)), m.Await(2, (11, 20))),
+    "results are not named": (
+        run(STEP, (10,), ()), run(STEP, (10, 11), ()), run(STEP, (10,), (20,)), run(STEP, (20,), ()), m.Await(1, (10,)),
+    ),
     "a program that is gone": (run(STEP, (10,), (20,)), m.Unload(STEP), run(STEP, (20,), (21,)), m.Await(1, (21,))),
 }  # fmt: skip
 
