@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from cluster_tools import (
     unique_name,
     wait_no_sessions,
 )
+
+REUSED = str(Path(__file__).with_name("reused_client.py"))
 
 KINDS = """
 import jax, jax.numpy as jnp, numpy as np
@@ -216,11 +219,11 @@ MANY = """
 import os, shutil
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
-from polypath.client.hooks import pacing
+from polypath.client.hooks import pacing, putting
 
 pacing.MOST = 32 << 20
 x = jax.device_put(np.zeros(4))
-folder = pacing._pace._folder
+folder = putting._pace._folder
 
 def size(path):
     try:
@@ -317,6 +320,21 @@ def test_no_byte_of_an_array_passes_through_the_head(
         assert moved(cluster) - before < 1 << 20
         client.say("")
         assert client.end()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "most"),
+    [({}, 4 << 20), (NO_SHARED_MEMORY, 4 << 20), (OVER_GRPC, 1 << 16)],
+    ids=["shared memory", "streams", "gRPC"],
+)
+def test_a_numpy_array_is_the_callers_again_after_the_call(
+    variables: dict[str, str], setting: dict[str, str], most: int
+) -> None:
+    with Client([sys.executable, REUSED, "20", str(most)], variables | setting) as client:
+        out, err = client.process.communicate(timeout=240)
+    assert client.process.returncode == 0, err
+    assert out
+    assert [line for line in out.splitlines() if not line.startswith("0 of ")] == []
 
 
 def test_puts_that_nobody_waits_for_are_bounded(variables: dict[str, str]) -> None:

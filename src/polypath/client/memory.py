@@ -1,6 +1,6 @@
-"""Memory for arrays that come from the cluster, used again.
+"""Memory for arrays that come from the cluster or are copied on their way to it, used again.
 
-Memory that is new to a process costs more to set up than to fill. So what a big array came into is kept when nobody
+Memory that is new to a process costs more to set up than to fill. So the memory of a large array is kept when nobody
 holds the array any more, for the next of its size.
 """
 
@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from polypath.transport.bulk import mapped
 
-_LEAST: Final = 1 << 20
-"""Bytes of an array from which on its memory is kept; numpy keeps smaller ones itself."""
+_LEAST: Final = 64 << 10
+"""Bytes of an array from which on its memory is kept; the C library keeps smaller pieces itself."""
 _MOST: Final = 256 << 20
 """Bytes that are kept."""
+_MOST_PIECES: Final = 64
+"""Pieces that are kept, as all are looked through for one of the right size."""
 
 _kept: list[mmap.mmap] = []
 """The oldest first. Threads, and destructors amid them, take and give without a lock: by steps of the interpreter."""
@@ -50,5 +52,5 @@ def _take(size: int) -> mmap.mmap:
 
 def _give(memory: mmap.mmap) -> None:
     _kept.append(memory)
-    while sum(map(len, tuple(_kept))) > _MOST:
+    while len(_kept) > _MOST_PIECES or sum(map(len, tuple(_kept))) > _MOST:
         del _kept[:1]

@@ -15,15 +15,16 @@ from typing import Any
 from polypath.client.hooks import (
     analysis,
     callbacks,
+    copying,
     dlpack,
     getting,
-    pacing,
     partitioning,
     putting,
     sending,
     waiting,
 )
 from polypath.client.hooks.cluster import connect, disconnect, takes_numbers
+from polypath.client.hooks.pacing import Pace
 from polypath.client.landing import Landing, SlotLanding, StreamLanding
 
 __all__ = ["install", "session_ended", "uninstall"]
@@ -41,13 +42,13 @@ def install(client: Any, target: str, folder: Path | None, shares_memory: bool) 
     global _landing
     uninstall()
     connect(client, target)
-    for module in (analysis, callbacks, dlpack, partitioning, putting):
+    for module in (analysis, callbacks, copying, dlpack, partitioning):
         module.install()
     _landing = None if folder is None else _land(folder, shares_memory)
     getting.install(client, _landing)
     sending.install(client, _landing if isinstance(_landing, StreamLanding) else None)
     waiting.install(client, folder)
-    pacing.install(folder if shares_memory else None)
+    putting.install(Pace(folder) if folder is not None and shares_memory else None)
 
 
 def session_ended() -> None:

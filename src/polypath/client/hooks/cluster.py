@@ -22,7 +22,9 @@ _bridge: Any = xla_bridge
 _lib: Any = lib
 _programs: Any = ifrt_programs
 
-host_arrays: Final[tuple[Any, ...]] = (np.ndarray, getattr(literals, "TypedNdArray", np.ndarray))
+typed_array: Final[Any] = literals.TypedNdArray
+"""JAX's own host array, whose type is not canonicalized; a subclass of numpy's since JAX 0.10."""
+host_arrays: Final[tuple[Any, ...]] = (np.ndarray, typed_array)
 """What JAX hands on of numpy's."""
 
 _numbers = itertools.count()

@@ -90,7 +90,7 @@ class _Importer:
             return False
         if not all(isinstance(x, host_arrays) and x.dtype == aval.dtype and x.dtype.kind not in "OT" for x in xs):
             return False
-        return sum(x.nbytes for x in xs) >= self._threshold
+        return sum(np.asarray(x).nbytes for x in xs) >= self._threshold
 
     def put(self, aval: Any, sharding: Any, xs: Sequence[Any], devices: Sequence[Any], committed: bool) -> Any:
         """The array on the devices; None where it has to go another way."""
