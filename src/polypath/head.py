@@ -17,7 +17,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -190,7 +189,8 @@ class Head:
     async def _start(self, effect: events.Start) -> None:
         """Start an island's workers as one group, with the service through which they form it."""
         config = self._config
-        address = f"127.0.0.1:{_free_port()}"
+        # No port: the service asks nobody for a key, and a port of 127.0.0.1 is open to every user of the machine.
+        address = f"unix:{config.runtime_dir}/g{effect.island}"
         stride = config.devices_per_host or (1 if config.platform in ("cpu", SIMULATED) else _UNKNOWN_DEVICES)
         platform = "null" if config.platform == SIMULATED else config.platform or ""
         specs: list[WorkerSpec] = []
@@ -274,12 +274,6 @@ def _discard(effect: events.Discard) -> None:
 def _remove_sockets(folder: str, host: HostId) -> None:
     for path in Path(folder).glob(f"w{host}.*"):
         path.unlink(missing_ok=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _announce(reply: HeadReply) -> None:

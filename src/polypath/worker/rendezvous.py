@@ -24,7 +24,8 @@ class RendezvousConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of JSON on standard input."""
 
     address: str
-    """`address:port` to listen on."""
+    """Where to listen: `unix:PATH`, in a folder that only this user may enter. Whoever connects is asked for no key, and
+    can end the group by joining it."""
     nodes: int
 
 
