@@ -15,7 +15,6 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from polypath.controller import events
 from polypath.controller.controller import Controller
 from polypath.controller.events import AnyEvent
 from polypath.errors import ClusterError, PolypathError
+from polypath.files import explained
 from polypath.launch import runtime_dir
 from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
 from polypath.launch.config import SIMULATED, HeadConfig, HeadReply
@@ -104,7 +104,8 @@ class Head:
                 return
             gc.freeze()  # What was imported stays, and is not looked through again and again.
             gc.set_threshold(10_000)  # Nor are the handles of each step with hundreds of arrays.
-            await frontend.serve(f"unix:{self._config.socket}")
+            with explained(self._config.socket):
+                await frontend.serve(f"unix:{self._config.socket}")
             view = self._view()
             runtime_dir.mark_ready(self._config, view.platform.name, len(view.primary))
             announce(
@@ -188,6 +189,17 @@ class Head:
 
     async def _start(self, effect: events.Start) -> None:
         """Start an island's workers as one group, with the service through which they form it."""
+        try:
+            pids = await self._launch(effect)
+        except ClusterError as error:
+            self._first_cause = self._first_cause or str(error)
+            for host in effect.hosts:
+                self.handle(events.WorkerLost(host, str(error)))
+            return
+        for host, pid in pids.items():
+            self.handle(events.WorkerStarted(host, effect.island, pid))
+
+    async def _launch(self, effect: events.Start) -> dict[HostId, int]:
         config = self._config
         # No port: the service asks nobody for a key, and a port of 127.0.0.1 is open to every user of the machine.
         address = f"unix:{config.runtime_dir}/g{effect.island}"
@@ -217,15 +229,7 @@ class Head:
         grouped = len(specs) > 1 and platform != "null"
         rendezvous = msgspec.json.encode({"address": address, "nodes": len(specs)}) if grouped else None
         await self._channel.settled()
-        try:
-            pids = await self._launcher.start(effect.island, specs, rendezvous)
-        except ClusterError as error:
-            self._first_cause = self._first_cause or str(error)
-            for host in effect.hosts:
-                self.handle(events.WorkerLost(host, str(error)))
-            return
-        for host, pid in pids.items():
-            self.handle(events.WorkerStarted(host, effect.island, pid))
+        return await self._launcher.start(effect.island, specs, rendezvous)
 
     def _exited(self, exit_: WorkerExit) -> None:
         self._first_cause = self._first_cause or f"host {exit_.host}'s worker {exit_.cause}"
@@ -284,7 +288,12 @@ def _announce(reply: HeadReply) -> None:
 
 async def _main(config: HeadConfig) -> None:
     loop = asyncio.get_running_loop()
-    head = Head(config)
+    try:
+        with explained(config.runtime_dir):
+            head = Head(config)
+    except ClusterError as error:
+        _announce(HeadReply(error=str(error)))
+        return
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, head.end)
     if config.tied:
@@ -302,7 +311,6 @@ def main() -> None:
     try:
         uvloop.run(_main(config))
     finally:
-        shutil.rmtree(config.shared_dir, ignore_errors=True)
         runtime_dir.remove(config)
 
 

@@ -17,8 +17,8 @@ import msgspec
 
 from polypath import versions
 from polypath.errors import ClusterError
+from polypath.files import explained, private_dir
 from polypath.launch import runtime_dir
-from polypath.private_dir import private_dir
 
 _SHARED_MEMORY: Final = Path("/dev/shm")
 _SHARED_MEMORY_WANTED: Final = 2**30
@@ -107,8 +107,9 @@ def check_loopback() -> Iterator[Finding]:
 def check_runtime_dir() -> Iterator[Finding]:
     try:
         root = runtime_dir.root_path()
-        if root.exists():
-            private_dir(root)
+        with explained():
+            if root.exists():
+                private_dir(root)
     except ClusterError as error:
         yield Finding("problem", "runtime folder", str(error), "")
         return
@@ -125,12 +126,13 @@ def check_runtime_dir() -> Iterator[Finding]:
         )
         return
     yield Finding("ok", "unix sockets", f"can be made in {base}")
-    longest = len(os.fsencode(root)) + len("/") + 40 + len("/ifrt.sock")
-    if longest > runtime_dir.SOCKET_PATH_LIMIT:
+    room = runtime_dir.PATH_LIMIT - len(os.fsencode(root)) - len("/")
+    if room < runtime_dir.LONGEST_NAME:
         yield Finding(
             "warning",
             "runtime folder",
-            f"{root} leaves little room for names: a socket's path may have {runtime_dir.SOCKET_PATH_LIMIT} bytes",
+            f"{root} leaves {max(room, 0)} characters for a cluster's name, as a socket's path may have "
+            f"{runtime_dir.SOCKET_PATH_LIMIT} bytes",
             "name a shorter folder in POLYPATH_RUNTIME_DIR",
         )
 
