@@ -19,7 +19,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polypath.messages import AnyReport, Await, Command, Forget, Ready, Shutdown
+from polypath.messages import AnyReport, Await, Command, Forget, Ready, Snapshot
 from polypath.transport import HeadChannel, KeyPair, WorkerChannel, frames
 from polypath.transport.keys import secure_client
 
@@ -179,9 +179,9 @@ def test_waiting_ends_when_the_worker_is_told_to(pair: Pair) -> None:
     worker = pair.worker(0)
     readable, writable = os.pipe()
     try:
-        pair.send(((0,), 1, Await(1, (1,))), ((0,), 2, Shutdown()))
+        pair.send(((0,), 1, Await(1, (1,))), ((0,), 2, Snapshot("/s", 1.0)))
         assert not worker.wait(readable)
-        assert [worker.receive(), worker.receive()] == [Await(1, (1,)), Shutdown()]
+        assert [worker.receive(), worker.receive()] == [Await(1, (1,)), Snapshot("/s", 1.0)]
     finally:
         os.close(readable)
         os.close(writable)

@@ -119,7 +119,9 @@ class WorkerProcess:
         self.tell(m.Put(out, str(shards[0].dtype), shards[0].shape, more.get("memory_kind", ""), None, buffers))
 
     def end(self) -> int:
-        self.tell(m.Shutdown())
+        """Its exit status, once it has applied what it was told."""
+        with self._lock:
+            self.process.stdin.close()
         return self.finish()
 
     def finish(self) -> int:
