@@ -35,6 +35,7 @@ from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
 from polypath.launch.config import SIMULATED, HeadConfig, HeadReply
 from polypath.launch.local import LocalLauncher
 from polypath.launch.simulated import SimulatedLauncher
+from polypath.processes import raise_file_limit
 from polypath.relays import Relays
 from polypath.transport import HeadChannel
 from polypath.transport.tree import Tree
@@ -304,6 +305,7 @@ async def _main(config: HeadConfig) -> None:
 def main() -> None:
     """The process."""
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=HeadConfig)
+    raise_file_limit()
     logging.basicConfig(
         level=logging.DEBUG if config.debug else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

@@ -189,7 +189,7 @@ def test_waiting_ends_when_the_worker_is_told_to(pair: Pair) -> None:
 
 def test_a_key_of_another_cluster_is_refused(pair: Pair) -> None:
     link = pair.head.link(0, 1, f"ipc://{pair.folder}/w0")
-    stranger = msgspec.structs.replace(link, keys=KeyPair.new())
+    stranger = msgspec.structs.replace(link, keys=KeyPair.new(network=not pair.address.startswith("unix:")))
     channel = WorkerChannel(stranger)
     pair.workers.append(channel)
     channel.send(Ready((0,), 0, None))
