@@ -35,7 +35,7 @@ _PACKAGES: Final[tuple[tuple[str, Version, Version | None], ...]] = (
     ("jaxlib", versions.OLDEST_WORKER, versions.TOO_NEW_WORKER),
     ("grpcio", (1, 80), None),
     ("pyzmq", (27,), None),
-    ("protobuf", (6, 33), None),
+    ("protobuf", (7, 35, 1), None),
     ("msgspec", (0, 20), None),
 )
 """Name, oldest, and the first that is too new."""
