@@ -1,7 +1,7 @@
 """Starts clusters in folders that have room for ever more files, until one comes up. Run under `unshare --mount`.
 
-Usage: `python full_folder.py FOLDER FILES...`. Prints a line of JSON for each attempt: its exit status, what it said, and
-which files are left.
+Usage: `python full_folder.py FOLDER FILES...`. Prints a line of JSON for each attempt: its exit status, what it said,
+and which files are left.
 """
 
 from __future__ import annotations

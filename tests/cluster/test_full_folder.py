@@ -26,8 +26,8 @@ def can_mount() -> bool:
 def test_a_folder_without_room_is_told_in_one_sentence(place: Path) -> None:
     folder = place / "full"
     folder.mkdir()
-    # The folder itself is one. It ends at: the cluster's folder, its lock, its logs, the head's socket, a relay's log, a
-    # relay's socket.
+    # The folder itself is one. It ends at: the cluster's folder, its lock, its logs, the head's socket, a relay's log,
+    # a relay's socket.
     tried = ["1", "2", "5", "7", "8", "9", ENOUGH]
     command = [*UNSHARE, sys.executable, str(Path(__file__).with_name("full_folder.py")), str(folder), *tried]
     run = subprocess.run(command, capture_output=True, text=True, timeout=len(tried) * TIMEOUT, check=False)
