@@ -15,9 +15,7 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,11 +29,13 @@ from polypath.controller import events
 from polypath.controller.controller import Controller
 from polypath.controller.events import AnyEvent
 from polypath.errors import ClusterError, PolypathError
+from polypath.files import explained
 from polypath.launch import runtime_dir
 from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
 from polypath.launch.config import SIMULATED, HeadConfig, HeadReply
 from polypath.launch.local import LocalLauncher
 from polypath.launch.simulated import SimulatedLauncher
+from polypath.processes import raise_file_limit
 from polypath.relays import Relays
 from polypath.transport import HeadChannel
 from polypath.transport.tree import Tree
@@ -105,7 +105,8 @@ class Head:
                 return
             gc.freeze()  # What was imported stays, and is not looked through again and again.
             gc.set_threshold(10_000)  # Nor are the handles of each step with hundreds of arrays.
-            await frontend.serve(f"unix:{self._config.socket}")
+            with explained(self._config.socket):
+                await frontend.serve(f"unix:{self._config.socket}")
             view = self._view()
             runtime_dir.mark_ready(self._config, view.platform.name, len(view.primary))
             announce(
@@ -189,8 +190,20 @@ class Head:
 
     async def _start(self, effect: events.Start) -> None:
         """Start an island's workers as one group, with the service through which they form it."""
+        try:
+            pids = await self._launch(effect)
+        except ClusterError as error:
+            self._first_cause = self._first_cause or str(error)
+            for host in effect.hosts:
+                self.handle(events.WorkerLost(host, str(error)))
+            return
+        for host, pid in pids.items():
+            self.handle(events.WorkerStarted(host, effect.island, pid))
+
+    async def _launch(self, effect: events.Start) -> dict[HostId, int]:
         config = self._config
-        address = f"127.0.0.1:{_free_port()}"
+        # No port: the service asks nobody for a key, and a port of 127.0.0.1 is open to every user of the machine.
+        address = f"unix:{config.runtime_dir}/g{effect.island}"
         stride = config.devices_per_host or (1 if config.platform in ("cpu", SIMULATED) else _UNKNOWN_DEVICES)
         platform = "null" if config.platform == SIMULATED else config.platform or ""
         specs: list[WorkerSpec] = []
@@ -217,15 +230,7 @@ class Head:
         grouped = len(specs) > 1 and platform != "null"
         rendezvous = msgspec.json.encode({"address": address, "nodes": len(specs)}) if grouped else None
         await self._channel.settled()
-        try:
-            pids = await self._launcher.start(effect.island, specs, rendezvous)
-        except ClusterError as error:
-            self._first_cause = self._first_cause or str(error)
-            for host in effect.hosts:
-                self.handle(events.WorkerLost(host, str(error)))
-            return
-        for host, pid in pids.items():
-            self.handle(events.WorkerStarted(host, effect.island, pid))
+        return await self._launcher.start(effect.island, specs, rendezvous)
 
     def _exited(self, exit_: WorkerExit) -> None:
         self._first_cause = self._first_cause or f"host {exit_.host}'s worker {exit_.cause}"
@@ -276,12 +281,6 @@ def _remove_sockets(folder: str, host: HostId) -> None:
         path.unlink(missing_ok=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _announce(reply: HeadReply) -> None:
     with contextlib.suppress(BrokenPipeError):  # Whoever started us is gone; if we are tied, so are we.
         sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
@@ -290,7 +289,12 @@ def _announce(reply: HeadReply) -> None:
 
 async def _main(config: HeadConfig) -> None:
     loop = asyncio.get_running_loop()
-    head = Head(config)
+    try:
+        with explained(config.runtime_dir):
+            head = Head(config)
+    except ClusterError as error:
+        _announce(HeadReply(error=str(error)))
+        return
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, head.end)
     if config.tied:
@@ -301,6 +305,7 @@ async def _main(config: HeadConfig) -> None:
 def main() -> None:
     """The process."""
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=HeadConfig)
+    raise_file_limit()
     logging.basicConfig(
         level=logging.DEBUG if config.debug else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -308,7 +313,6 @@ def main() -> None:
     try:
         uvloop.run(_main(config))
     finally:
-        shutil.rmtree(config.shared_dir, ignore_errors=True)
         runtime_dir.remove(config)
 
 

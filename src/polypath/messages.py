@@ -482,14 +482,10 @@ class Snapshot(Command, frozen=True):
     patience: float
 
 
-class Shutdown(Command, frozen=True):
-    """End the process."""
-
-
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
     | Fetch | Export | Import | Notify | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings
-    | Return | Peers | Snapshot | Shutdown
+    | Return | Peers | Snapshot
 )  # fmt: skip
 
 

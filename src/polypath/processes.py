@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import time
 from pathlib import Path
 from typing import Final
 
+MOST_FILES: Final = 65536
 _STATE: Final = 0
 _START: Final = 19
+
+
+def raise_file_limit() -> None:
+    """Let this process and those it starts open as many files as they may: each host and each client takes some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def start_time(pid: int) -> int | None:

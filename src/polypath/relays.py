@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from polypath.errors import ClusterError
 from polypath.launch.base import Launcher, RelaySpec
 from polypath.transport import HeadChannel
 from polypath.transport.tree import Branch, Tree
@@ -58,13 +59,17 @@ class Relays:
         log.warning("Relay %d ended: %s", relay, cause)
         for branch in self._tree.below(relay):
             self._channel.drop(branch.relay)
-            if (up := self._up.pop(branch.relay, None)) is not None:
-                up.cancel()
+            if (up := self._up.pop(branch.relay, None)) is not None and not up.done():
+                _fail(up, ClusterError(f"A relay {cause}"))
             for host in branch.hosts:
                 self._lost(host)
 
     async def _start(self, branch: Branch) -> None:
-        """Once, however many ask."""
+        """Once, however many ask.
+
+        Raises:
+            ClusterError: it cannot be started.
+        """
         if (up := self._up.get(branch.relay)) is not None:
             await asyncio.shield(up)
             return
@@ -73,6 +78,20 @@ class Relays:
         where = f"{self._listen}{branch.relay}.{incarnation}"
         link = self._channel.link_relay(branch.relay, incarnation, where, branch.above)
         await self._channel.settled()
-        await self._launcher.start_relay(RelaySpec(branch.relay, msgspec.json.encode(link), branch.hosts))
-        await self._channel.serving(branch.relay)
+        try:
+            await self._launcher.start_relay(RelaySpec(branch.relay, msgspec.json.encode(link), branch.hosts))
+            await self._channel.serving(branch.relay)
+        except ClusterError as error:
+            del self._up[branch.relay]
+            _fail(up, error)
+            raise
+        except asyncio.CancelledError:
+            if up.done():  # The relay ended, and is dropped, before it served.
+                await up
+            raise
         up.set_result(None)
+
+
+def _fail(future: asyncio.Future[None], error: ClusterError) -> None:
+    future.set_exception(error)
+    future.exception()  # Others may wait for it, or nobody.

@@ -70,6 +70,11 @@ def start_detached(name: str, *arguments: str) -> dict[str, Any]:
     return json.loads(polypath("up", "--detach", "--json", "--platform", "cpu", "--name", name, *arguments).stdout)
 
 
+def shared_folder(name: str) -> Path:
+    """The cluster's folder in shared memory."""
+    return (Path(os.environ["POLYPATH_RUNTIME_DIR"]) / name / "shared").readlink()
+
+
 class Client:
     """A process that is talked to by lines; killed at the end of its `with` block if it still runs."""
 
@@ -126,8 +131,8 @@ class Remains:
     def __init__(self, name: str) -> None:
         self.name = name
         self.folder = Path(os.environ["POLYPATH_RUNTIME_DIR"]) / name
-        self.shared = Path(f"/dev/shm/polypath-{os.getuid()}-{name}")
         record = json.loads((self.folder / "cluster.json").read_bytes())
+        self.shared = Path(record["shared_dir"])
         self.head = record["pid"]
         head = psutil.Process(self.head)
         self.children = head.children(recursive=True)

@@ -5,10 +5,7 @@ Counts, not bytes: `benchmarks/soak.py` looks at memory.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from cluster_tools import run_python, wait_no_sessions
+from cluster_tools import run_python, shared_folder, wait_no_sessions
 
 from polypath.frontend import control_client
 from polypath.launch import runtime_dir
@@ -84,4 +81,4 @@ def test_many_steps_leave_nothing_behind(cluster: str) -> None:
     for host in of["hosts"]:
         held = control_client.holdings(record.address.removeprefix("grpc://"), host["host"])
         assert (held["values"], held["programs"], held["questions"]) == (0, 0, 0)
-    assert not [path for path in Path(f"/dev/shm/polypath-{os.getuid()}-{cluster}").rglob("*") if path.is_file()]
+    assert not [path for path in shared_folder(cluster).rglob("*") if path.is_file()]

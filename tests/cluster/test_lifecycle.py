@@ -18,6 +18,7 @@ from cluster_tools import (
     assert_no_files,
     polypath,
     refusal,
+    shared_folder,
     start_detached,
     status_of,
     unique_name,
@@ -175,7 +176,7 @@ print("uploading", flush=True)
 while True:
     jax.device_put(big, jax.devices()[3]).block_until_ready()
 """
-    shared = Path(f"/dev/shm/polypath-{os.getuid()}-{cluster}")
+    shared = shared_folder(cluster)
     with Client.python(code, variables) as client:
         assert client.hear() == "uploading"
         (session,) = status_of(cluster)["controller"]["sessions"]

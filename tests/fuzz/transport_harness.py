@@ -50,7 +50,6 @@ COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
     m.Return(1, m.Results((m.Elements("float32", (2,), b"0" * 8), None))),
     m.Peers((_PEER,)),
     m.Snapshot("/tmp/x", 2.0),
-    m.Shutdown(),
 )
 REPORTS: Final[tuple[m.AnyReport, ...]] = (
     m.Joined(0, 99, Platform("cpu", "1", "2", {"x": 1.5}), (_DEVICE,), _PEER, (1,), (2,)),

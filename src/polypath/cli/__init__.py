@@ -11,6 +11,7 @@ def main() -> None:
     from polypath.cli.app import app
     from polypath.cli.context import debugging
     from polypath.errors import PolypathError
+    from polypath.files import sentence
 
     try:
         app()
@@ -20,6 +21,11 @@ def main() -> None:
         print(f"polypath: {error}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
-        # Who read our output has enough of it. Python would complain once more at its end.
+        # The reader of our output has closed it. Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if debugging():
+            raise
+        print(f"polypath: {sentence(error)}", file=sys.stderr)
+        sys.exit(1)

@@ -18,7 +18,8 @@ app = typer.Typer(
 )
 app.command()(up.up)
 app.command()(up.down)
-app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})(run.run)
+_SCRIPT_LAST = {"allow_interspersed_args": False, "ignore_unknown_options": True}
+app.command(cls=run.Command, context_settings=_SCRIPT_LAST)(run.run)
 app.command()(inspect.env)
 app.command()(inspect.status)
 app.command()(inspect.logs)

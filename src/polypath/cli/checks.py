@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import re
 import resource
 import shutil
 import socket
@@ -17,8 +19,10 @@ import msgspec
 
 from polypath import versions
 from polypath.errors import ClusterError
+from polypath.files import explained, private_dir
 from polypath.launch import runtime_dir
-from polypath.private_dir import private_dir
+from polypath.processes import MOST_FILES
+from polypath.worker import guard
 
 _SHARED_MEMORY: Final = Path("/dev/shm")
 _SHARED_MEMORY_WANTED: Final = 2**30
@@ -31,10 +35,14 @@ _PACKAGES: Final[tuple[tuple[str, Version, Version | None], ...]] = (
     ("jaxlib", versions.OLDEST_WORKER, versions.TOO_NEW_WORKER),
     ("grpcio", (1, 80), None),
     ("pyzmq", (27,), None),
-    ("protobuf", (6, 33), None),
+    ("protobuf", (7, 35, 1), None),
     ("msgspec", (0, 20), None),
 )
 """Name, oldest, and the first that is too new."""
+
+
+_BOUND: Final = re.compile(r"(<=|>=|==|<|>)([\w.]+)")
+_MEETS: Final = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -74,23 +82,22 @@ def check_packages() -> Iterator[Finding]:
             yield Finding("problem", name, f"{installed} is outside the supported range", f"pip install '{wanted}'")
         else:
             yield Finding("ok", name, installed)
-    jax, jaxlib = installed_version("jax"), installed_version("jaxlib")
-    if jax and jaxlib and jax != jaxlib:
-        yield Finding("problem", "jaxlib", f"{jaxlib} does not match jax {jax}", f"pip install 'jaxlib=={jax}'")
+    jax, jaxlib, wanted = installed_version("jax"), installed_version("jaxlib"), jaxlib_wanted()
+    bounds = _BOUND.findall(wanted)
+    if jax and jaxlib and not all(_MEETS[how](versions.parse(jaxlib), versions.parse(bound)) for how, bound in bounds):
+        yield Finding("problem", "jaxlib", f"{jaxlib} does not go with jax {jax}", f"pip install 'jaxlib{wanted}'")
 
 
-def check_curve() -> Iterator[Finding]:
-    import zmq
-
-    if zmq.has("curve"):
-        yield Finding("ok", "encryption", f"ZeroMQ {zmq.zmq_version()} has CURVE")
-    else:
+def check_other_users() -> Iterator[Finding]:
+    if why := guard.missing():
         yield Finding(
-            "problem",
-            "encryption",
-            "this pyzmq is without CURVE, which the traffic to workers needs",
-            "pip install --force-reinstall --only-binary :all: pyzmq",
+            "warning",
+            "other users",
+            f"who can log in to this machine can break programs that run on several CPU hosts: {why}",
+            "run the cluster where nobody else does, such as in a container with a network of its own",
         )
+    else:
+        yield Finding("ok", "other users", "workers take connections of this user only")
 
 
 def check_loopback() -> Iterator[Finding]:
@@ -107,8 +114,9 @@ def check_loopback() -> Iterator[Finding]:
 def check_runtime_dir() -> Iterator[Finding]:
     try:
         root = runtime_dir.root_path()
-        if root.exists():
-            private_dir(root)
+        with explained():
+            if root.exists():
+                private_dir(root)
     except ClusterError as error:
         yield Finding("problem", "runtime folder", str(error), "")
         return
@@ -125,12 +133,13 @@ def check_runtime_dir() -> Iterator[Finding]:
         )
         return
     yield Finding("ok", "unix sockets", f"can be made in {base}")
-    longest = len(os.fsencode(root)) + len("/") + 40 + len("/ifrt.sock")
-    if longest > runtime_dir.SOCKET_PATH_LIMIT:
+    room = runtime_dir.PATH_LIMIT - len(os.fsencode(root)) - len("/")
+    if room < runtime_dir.LONGEST_NAME:
         yield Finding(
             "warning",
             "runtime folder",
-            f"{root} leaves little room for names: a socket's path may have {runtime_dir.SOCKET_PATH_LIMIT} bytes",
+            f"{root} leaves {max(room, 0)} characters for a cluster's name, as a socket's path may have "
+            f"{runtime_dir.SOCKET_PATH_LIMIT} bytes",
             "name a shorter folder in POLYPATH_RUNTIME_DIR",
         )
 
@@ -200,24 +209,26 @@ def check_clusters() -> Iterator[Finding]:
 
 
 def check_files() -> Iterator[Finding]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= _FILES_WANTED:
-        yield Finding("ok", "open files", f"limit {soft}")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # A head takes all that it may.
+    if hard == resource.RLIM_INFINITY or hard >= _FILES_WANTED:
+        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        yield Finding("ok", "open files", f"a process may have {most}")
     else:
         yield Finding(
             "warning",
             "open files",
-            f"the limit is {soft}, which many hosts or clients may reach",
-            f"ulimit -n {_FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, 65536)}",
+            f"a process may have no more than {hard}, which many hosts or clients may reach",
+            f"raise the hard limit to {MOST_FILES}: nofile in /etc/security/limits.conf, LimitNOFILE of systemd, "
+            f"docker run --ulimit nofile={MOST_FILES}",
         )
 
 
 CHECKS: Final[tuple[Callable[[], Iterator[Finding]], ...]] = (
     check_python,
     check_packages,
-    check_curve,
     check_loopback,
     check_runtime_dir,
+    check_other_users,
     check_shared_memory,
     check_gpu,
     check_clusters,
@@ -231,6 +242,15 @@ def installed_version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def jaxlib_wanted() -> str:
+    """What the installed jax asks of jaxlib, as in `<=0.10.2,>=0.10.1`; empty if it asks for nothing."""
+    try:
+        wanted = metadata.requires("jax") or []
+    except metadata.PackageNotFoundError:
+        return ""
+    return next((each.removeprefix("jaxlib") for each in wanted if re.fullmatch(r"jaxlib[^;\w]+[^;]*", each)), "")
 
 
 def _text(version: Version) -> str:

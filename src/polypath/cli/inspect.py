@@ -18,6 +18,9 @@ from polypath.launch import runtime_dir
 from polypath.launch.runtime_dir import ClusterRecord
 
 _FOLLOW_EVERY: Final = 0.2
+"""Seconds."""
+_NUMBERED: Final = ("relay", "rendezvous", "worker")
+"""What has a log for each of its processes, by its number: an island's, of a rendezvous."""
 
 
 def env(name: Name = None, json: Json = False) -> None:
@@ -51,7 +54,7 @@ def logs(
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines of each.")] = 50,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as more is written.")] = False,
 ) -> None:
-    """Print what the head and the workers wrote."""
+    """Print what the head, the workers, their relays and their rendezvous wrote."""
     record = runtime_dir.read(name) if name is not None else None  # A dead cluster's logs are worth most.
     if record is None:
         record = runtime_dir.find(name)
@@ -60,7 +63,7 @@ def logs(
         raise ClusterError(f"Cluster {record.name!r} has no host {host}: its hosts are 0 to {record.hosts - 1}.")
     offsets: dict[Path, int] = {}
     for path in _files(folder, host):
-        data = path.read_bytes()
+        data = _read(path)
         offsets[path] = len(data)
         for line in deque(data.decode(errors="replace").splitlines(), maxlen=lines):
             _print_line(path, host, line)
@@ -72,9 +75,7 @@ def _follow(record: ClusterRecord, folder: Path, host: int | None, offsets: dict
     while True:
         over = record.stale or not folder.exists()
         for path in _files(folder, host):
-            with path.open("rb") as file:
-                file.seek(offsets.get(path, 0))
-                data = file.read()
+            data = _read(path, offsets.get(path, 0))
             whole = data[: data.rfind(b"\n") + 1]
             offsets[path] = offsets.get(path, 0) + len(whole)
             for line in whole.decode(errors="replace").splitlines():
@@ -89,8 +90,22 @@ def _files(folder: Path, host: int | None) -> list[Path]:
     if host is not None:
         path = folder / f"worker-{host}.log"
         return [path] if path.exists() else []
-    workers = sorted(folder.glob("worker-*.log"), key=lambda path: int(path.stem.rpartition("-")[2]))
-    return [path for path in (folder / "head.log", *workers) if path.exists()]
+    numbered = [path for kind in _NUMBERED for path in sorted(folder.glob(f"{kind}-*.log"), key=_number)]
+    return [path for path in (folder / "head.log", *numbered) if path.exists()]
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def _read(path: Path, offset: int = 0) -> bytes:
+    """What a log has from `offset` on; nothing if the cluster has just ended and removed it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def _print_line(path: Path, host: int | None, line: str) -> None:

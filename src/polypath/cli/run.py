@@ -13,11 +13,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from polypath.cli.context import DevicesPerHost, Fanout, Hosts, Islands, Platform
 from polypath.cli.up import STOP_SIGNALS, interruptible, starting
 from polypath.client.environment import client_environment
 from polypath.errors import ClusterError
+
+
+class Command(TyperCommand):
+    """Refuses an option that it does not know, rather than take it for the script."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        command: Sequence[str] = ctx.params.get("command") or ()
+        before = given[: len(given) - len(command)]
+        if command and command[0].startswith("-") and before[-1:] != ["--"]:
+            raise typer.BadParameter(
+                f"there is no option {command[0]}. Options of the script come after it, and a script of that name "
+                "comes after `--`.",
+                ctx,
+                param_hint="SCRIPT",
+            )
+        return rest
 
 
 def run(

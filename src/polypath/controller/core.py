@@ -104,8 +104,6 @@ class Core:
         self.pending: Requests = {}
         self.compilations: dict[ExecutableId, Compilation] = {}
         self.unloading: dict[ExecutableId, Unloading] = {}
-        self.layouts: dict[tuple[str, int, str, str], bytes] = {}
-        """By dtype, rank, platform, memory kind."""
         self.effects: list[Effect] = []
         self.made: list[Value] = []
         """The values that the event at hand made."""

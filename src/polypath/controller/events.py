@@ -278,7 +278,6 @@ class Execute(Request, frozen=True):
     fill_status: bool
     kept: tuple[int, ...]
     launch: int
-    devices: tuple[DeviceId, ...] | None
     stream: int = 0
     question: int = 0
     """What the client asks its workers about the end of this, by a program of its session; 0 if nothing."""

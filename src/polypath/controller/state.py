@@ -165,7 +165,7 @@ class HostState(enum.StrEnum):
 
 
 TRANSITIONS: dict[HostState, frozenset[HostState]] = {
-    HostState.STARTING: frozenset({HostState.UP, HostState.AWAY, HostState.DOWN}),
+    HostState.STARTING: frozenset({HostState.UP, HostState.AWAY}),
     HostState.UP: frozenset({HostState.LEAVING, HostState.AWAY}),
     HostState.LEAVING: frozenset({HostState.AWAY}),
     HostState.AWAY: frozenset({HostState.STARTING, HostState.DOWN}),

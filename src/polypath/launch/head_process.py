@@ -18,6 +18,7 @@ from typing import IO, Final, Self
 import msgspec
 
 from polypath.errors import ClusterError
+from polypath.files import explained
 from polypath.launch import runtime_dir
 from polypath.launch.config import HeadConfig, HeadReply, check_shape
 from polypath.processes import Family, describe_exit, last_words
@@ -63,15 +64,7 @@ class HeadProcess:
         claim = runtime_dir.claim(name)
         try:
             config = claim.config(hosts, devices_per_host, islands, platform, fanout=fanout, tied=tied, debug=debug)
-            with (Path(config.log_dir) / "head.log").open("ab") as log:
-                process = subprocess.Popen(
-                    command or HEAD_COMMAND,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    pass_fds=(claim.fd,),
-                    start_new_session=True,  # Ctrl-C is for us: we take the head down in order.
-                )
+            process = _spawn(command or HEAD_COMMAND, Path(config.log_dir) / "head.log", claim.fd)
             try:
                 runtime_dir.publish(runtime_dir.record_of(config, process.pid))
                 _tell(process, config)
@@ -160,6 +153,26 @@ class HeadProcess:
                 raise ClusterError(f"The head answered {line[:200]!r}, which is no reply of a head.") from None
         how = self.wait()
         raise ClusterError(f"The cluster's head {how}: run `polypath doctor` to see what is wrong here.")
+
+
+def _spawn(command: Sequence[str], log: Path, lock: int) -> subprocess.Popen[bytes]:
+    with explained():
+        output = log.open("ab")
+    with output:
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                pass_fds=(lock,),
+                start_new_session=True,  # Ctrl-C is for us: we take the head down in order.
+            )
+        except OSError as error:
+            raise ClusterError(
+                f"The cluster's head could not be started with {command[0]} ({error.strerror or error}): see that it "
+                "is there, or free memory or processes on this machine."
+            ) from error
 
 
 def _tell(process: subprocess.Popen[bytes], config: HeadConfig) -> None:

@@ -7,13 +7,13 @@ Owns the processes: each gets its config through stdin and writes to `<log_dir>/
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from polypath.errors import ClusterError
+from polypath.files import sentence
 from polypath.launch import processes
 from polypath.launch.base import Launcher, RelaySpec, WorkerExit, WorkerSpec
 from polypath.launch.processes import Child
@@ -55,6 +55,12 @@ def worker_environment(environ: Mapping[str, str], platform: str | None) -> dict
     return env
 
 
+def _why(error: OSError) -> str:
+    if error.filename:
+        return sentence(error)
+    return f"{error.strerror or error}; free memory or processes on this machine, or start fewer hosts."
+
+
 class LocalLauncher(Launcher):
     """Workers on this machine."""
 
@@ -75,7 +81,8 @@ class LocalLauncher(Launcher):
         self._environment = worker_environment(environ, platform)
         self._module = module
         self._rendezvous = rendezvous
-        self._services: dict[IslandId, subprocess.Popen[bytes]] = {}
+        self._services: dict[IslandId, Child] = {}
+        self._islands: dict[HostId, IslandId] = {}
         self._grace = grace
         self._workers: dict[HostId, Child] = {}
         self._relays: dict[int, Child] = {}
@@ -85,19 +92,17 @@ class LocalLauncher(Launcher):
     ) -> dict[HostId, int]:
         old = [self._workers[spec.host] for spec in specs if spec.host in self._workers]
         await processes.end(old, self._grace)
-        self._end_service(island)
+        await self._end_services([island])
         pids: dict[HostId, int] = {}
         try:
             if rendezvous is not None:
                 self._services[island] = self._spawn_service(island, rendezvous)
             for spec in specs:
+                self._islands[spec.host] = island
                 pids[spec.host] = self._spawn(spec)
         except OSError as error:
             await processes.end([self._workers[host] for host in pids], self._grace)
-            raise ClusterError(
-                f"Island {island}'s workers could not be started ({error.strerror or error}): free memory or "
-                "processes on this machine, or start fewer hosts."
-            ) from error
+            raise ClusterError(f"Island {island}'s workers could not be started: {_why(error)}") from error
         return pids
 
     async def start_relay(self, spec: RelaySpec) -> None:
@@ -110,8 +115,7 @@ class LocalLauncher(Launcher):
 
     async def stop(self) -> None:
         await processes.end([*self._workers.values(), *self._relays.values()], self._grace)
-        for island in list(self._services):
-            self._end_service(island)
+        await self._end_services(list(self._services))
 
     def spawn_relay(self, spec: RelaySpec, module: str) -> Child:
         """Start a module as this relay.
@@ -123,10 +127,7 @@ class LocalLauncher(Launcher):
         try:
             return Child(module, log, self._environment, spec.link, partial(self.relay_ended, spec.relay))
         except OSError as error:
-            raise ClusterError(
-                f"A relay could not be started ({error.strerror or error}): free memory or processes on this machine, "
-                "or start fewer hosts."
-            ) from error
+            raise ClusterError(f"A relay could not be started: {_why(error)}") from error
 
     def relay_ended(self, relay: int, child: Child) -> None:
         """Called once a relay's process is gone."""
@@ -135,17 +136,20 @@ class LocalLauncher(Launcher):
         if child.wanted:
             self.on_relay_exit(relay, child.cause())
 
-    def _spawn_service(self, island: IslandId, config: bytes) -> subprocess.Popen[bytes]:
-        process = processes.spawn(self._rendezvous, self._log_dir / f"rendezvous-{island}.log", self._environment)
-        processes.tell(process, config)
-        return process
+    def _spawn_service(self, island: IslandId, config: bytes) -> Child:
+        log = self._log_dir / f"rendezvous-{island}.log"
+        return Child(self._rendezvous, log, self._environment, config, partial(self._service_ended, island))
 
-    def _end_service(self, island: IslandId) -> None:
-        """It holds nothing that has to be put away."""
-        if (process := self._services.pop(island, None)) is not None:
-            process.kill()
-            process.wait()
-            processes.close(process)
+    async def _end_services(self, islands: Sequence[IslandId]) -> None:
+        services = [self._services.pop(island) for island in islands if island in self._services]
+        await processes.end(services, self._grace)
+
+    def _service_ended(self, island: IslandId, service: Child) -> None:
+        """Without it the island's workers can form no group, and would wait for it."""
+        if service.wanted:
+            for host, worker in self._workers.items():
+                if self._islands[host] == island:
+                    worker.process.kill()
 
     def _spawn(self, spec: WorkerSpec) -> int:
         log = self._log_dir / f"worker-{spec.host}.log"
@@ -156,5 +160,7 @@ class LocalLauncher(Launcher):
     def _worker_ended(self, host: HostId, worker: Child) -> None:
         del self._workers[host]
         if worker.wanted:
-            process = worker.process
-            self.on_exit(WorkerExit(host, process.pid, process.returncode, worker.cause()))
+            process, service, cause = worker.process, self._services.get(self._islands[host]), worker.cause()
+            if service is not None and service.gone.is_set():
+                cause = f"lost its island's rendezvous ({service.cause()})"
+            self.on_exit(WorkerExit(host, process.pid, process.returncode, cause))

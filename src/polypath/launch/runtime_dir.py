@@ -1,12 +1,16 @@
 """Where a cluster lives on this machine, and which clusters there are.
 
-    ${POLYPATH_RUNTIME_DIR:-/tmp/polypath-<uid>}/<name>/     lock, cluster.json, ifrt.sock, logs/
-    /dev/shm/polypath-<uid>-<name>/                          array bytes on their way
+    ${POLYPATH_RUNTIME_DIR:-/tmp/polypath-<uid>}/<name>/     lock, cluster.json, sockets, logs/
+    /dev/shm/polypath-<name>-<random>/                       array bytes on their way
     ${XDG_CACHE_HOME:-~/.cache}/polypath/                    compiled programs
 
-Owns those paths. A cluster's name is taken while someone holds its lock (the head, and who
+Owns those paths. A cluster's name is taken while someone holds its lock (the head, and the process that
 started it); the lock goes with its holders, so a crash never blocks a name. Everything is
 private to the user: folders are made 0700, and one that somebody else made is refused.
+
+A name is taken within one runtime folder only, while shared memory has room for those of all of them, of other
+users and of containers. So each start of a cluster has a new folder there, to which the link `shared` in the
+cluster's own folder leads whoever cleans up.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 from pathlib import Path
 from typing import Final, Self
@@ -21,15 +26,25 @@ from typing import Final, Self
 import msgspec
 
 from polypath.errors import AlreadyRunning, ClusterError, NotRunning
+from polypath.files import RUNTIME_DIR, explained, private_dir
 from polypath.launch.config import FANOUT, SIMULATED, SIMULATED_FANOUT, HeadConfig, check_name, check_shape
-from polypath.private_dir import private_dir
 from polypath.processes import runs, start_time
 
 SOCKET_PATH_LIMIT: Final = 107
 """Bytes in a unix socket's path (`sun_path` less its end)."""
 DEFAULT_NAME: Final = "default"
 
+_LONGEST_SOCKET: Final = "r1073741824.1000.below"
+"""A relay's: no socket in a cluster's folder has a longer name."""
+PATH_LIMIT: Final = SOCKET_PATH_LIMIT - len(f"/{_LONGEST_SOCKET}")
+"""Bytes in the path of a cluster's folder."""
+LONGEST_NAME: Final = 40
+"""Characters of a cluster's name (`check_name`)."""
+_UNUSABLE: Final = "#?,%"
+"""Characters that mean something else in the address of a socket."""
+
 _SHARED_MEMORY: Final = Path("/dev/shm")
+_LINK: Final = "shared"
 
 
 class DamagedRecord(ClusterError):
@@ -64,28 +79,29 @@ def root_path() -> Path:
     """The folder of all clusters of this user; it need not exist.
 
     Raises:
-        ClusterError: POLYPATH_RUNTIME_DIR is relative or has upper-case letters.
+        ClusterError: POLYPATH_RUNTIME_DIR is relative or has characters that cannot be in an address.
     """
-    path = os.environ.get("POLYPATH_RUNTIME_DIR") or f"/tmp/polypath-{os.getuid()}"
+    path = os.environ.get(RUNTIME_DIR) or f"/tmp/polypath-{os.getuid()}"
     if path != path.lower() or not path.startswith("/"):
         raise ClusterError(
-            f"POLYPATH_RUNTIME_DIR={path} does not do: JAX lower-cases a target's path, so give an absolute "
+            f"{RUNTIME_DIR}={path} does not do: JAX lower-cases a target's path, so give an absolute "
             "path without upper-case letters."
+        )
+    if found := sorted(set(path) & set(_UNUSABLE)):
+        raise ClusterError(
+            f"{RUNTIME_DIR}={path} does not do: a socket's address cannot have {' or '.join(found)} in it; name "
+            "another folder."
         )
     return Path(path)
 
 
-def cache_dir() -> Path:
-    """Where compiled programs are kept; it need not exist."""
+def cache_dir() -> str:
+    """Where compiled programs are kept; it need not exist. Empty for a user without a home."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "polypath"
-
-
-def shared_path(name: str) -> Path:
-    """The cluster's folder in shared memory; it need not exist."""
-    if _SHARED_MEMORY.is_dir():
-        return _SHARED_MEMORY / f"polypath-{os.getuid()}-{name}"
-    return root_path() / name / "shared"
+    try:
+        return str((Path(base) if base else Path.home() / ".cache") / "polypath")
+    except RuntimeError:
+        return ""
 
 
 class Claim:
@@ -105,6 +121,7 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    @explained()
     def config(
         self,
         hosts: int,
@@ -127,11 +144,18 @@ class Claim:
             fanout=fanout or (SIMULATED_FANOUT if platform == SIMULATED else FANOUT),
             tied=tied,
             runtime_dir=str(self.path),
-            shared_dir=str(private_dir(shared_path(self.name))),
+            shared_dir=str(self._make_shared()),
             log_dir=str(private_dir(self.path / "logs")),
-            cache_dir=str(cache_dir()),
+            cache_dir=cache_dir(),
             debug=debug,
         )
+
+    def _make_shared(self) -> Path:
+        base = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else Path("/tmp")
+        folder = base / f"polypath-{self.name}-{secrets.token_hex(4)}"
+        (self.path / _LINK).symlink_to(folder)  # First, so that the folder is found whatever happens.
+        folder.mkdir(mode=0o700)
+        return folder
 
     def release(self) -> None:
         """Let go, leaving the files to whoever else holds the lock."""
@@ -141,11 +165,14 @@ class Claim:
 
     def remove(self) -> None:
         """Remove the files, unless the name is another's by now; then let go."""
-        if self.fd >= 0 and _is_same(self.fd, self.path / "lock"):
-            _remove_files(self.name)
-        self.release()
+        try:
+            if self.fd >= 0 and _is_same(self.fd, self.path / "lock"):
+                _remove_files(self.path)
+        finally:
+            self.release()
 
 
+@explained()
 def claim(name: str) -> Claim:
     """Take a name, cleaning up after a cluster that died under it.
 
@@ -154,18 +181,23 @@ def claim(name: str) -> Claim:
         ClusterError: the name or the place won't do.
     """
     check_name(name)
-    path = private_dir(root_path()) / name
-    if (length := len(os.fsencode(path / "ifrt.sock"))) > SOCKET_PATH_LIMIT:
+    path = root_path() / name
+    if (length := len(os.fsencode(path))) > PATH_LIMIT:
         raise ClusterError(
-            f"{path}/ifrt.sock is {length} bytes long and a socket's path may have {SOCKET_PATH_LIMIT}: "
-            "name a shorter folder in POLYPATH_RUNTIME_DIR."
+            f"{path} is {length} bytes long and may have {PATH_LIMIT}, as a socket's path may have "
+            f"{SOCKET_PATH_LIMIT}: name a shorter folder in {RUNTIME_DIR}."
         )
+    private_dir(path.parent)
     while True:
         private_dir(path)
         try:
             fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             continue  # Its last holder removed the folder under us.
+        except OSError:
+            with contextlib.suppress(OSError):  # There may be files of an earlier cluster.
+                path.rmdir()
+            raise
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -177,15 +209,21 @@ def claim(name: str) -> Claim:
         if _is_same(fd, path / "lock"):
             break
         os.close(fd)
-    _remove_files(name, keep_lock=True)
+    try:
+        _remove_files(path, keep_lock=True)
+    except BaseException:
+        os.close(fd)
+        raise
     return Claim(name, path, fd)
 
 
+@explained()
 def publish(record: ClusterRecord) -> None:
     """Write `cluster.json`, at once and whole."""
     path = root_path() / record.name
     draft = path / "cluster.json.new"
-    draft.write_bytes(msgspec.json.encode(record))
+    with explained(draft):
+        draft.write_bytes(msgspec.json.encode(record))
     draft.replace(path / "cluster.json")
 
 
@@ -216,9 +254,11 @@ def record_of(
 
 def remove(config: HeadConfig) -> None:
     """The head's last act: remove the cluster's files. The lock goes with the process."""
-    _remove_files(config.name)
+    _remove_files(Path(config.runtime_dir))
+    _remove_folder(Path(config.shared_dir))  # No link leads there if somebody has removed the other one.
 
 
+@explained()
 def read(name: str) -> ClusterRecord | None:
     """The record of that name, stale or not; None if there is none.
 
@@ -274,6 +314,7 @@ def _only_one() -> ClusterRecord | None:
     return next(iter(default or found), None)
 
 
+@explained()
 def records() -> list[ClusterRecord]:
     """Every cluster of this user, also those being started and stale ones, by name."""
     root = root_path()
@@ -304,19 +345,25 @@ def _is_same(fd: int, path: Path) -> bool:
         return False
 
 
-def _remove_files(name: str, *, keep_lock: bool = False) -> None:
-    shared = shared_path(name)
-    # Only a folder of our own: another user's under this name is refused when it is used.
-    if shared.is_dir() and not shared.is_symlink() and shared.lstat().st_uid == os.getuid():
-        shutil.rmtree(shared)
-    path = root_path() / name
+@explained()
+def _remove_folder(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)  # Others may be removing files in it, too.
+    if path.exists():
+        shutil.rmtree(path)
+
+
+@explained()
+def _remove_files(path: Path, *, keep_lock: bool = False) -> None:
     if not path.is_dir():
         return
+    link = path / _LINK
+    if link.is_symlink() and link.readlink().name.startswith(f"polypath-{path.name}-"):
+        _remove_folder(link.readlink())
     for entry in path.iterdir():
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            _remove_folder(entry)
         elif entry.name != "lock":
-            entry.unlink()
+            entry.unlink(missing_ok=True)
     if not keep_lock:
         (path / "lock").unlink(missing_ok=True)  # Last: the name is taken until all else is gone.
         with contextlib.suppress(OSError):  # The next holder of the name may be there already.

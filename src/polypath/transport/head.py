@@ -21,6 +21,7 @@ from polypath.transport.keys import BulkKeys, KeyPair, WorkerLink
 from polypath.transport.relay import Expect
 from polypath.transport.reports import question_of, unpack_report
 from polypath.transport.routes import EVERY, Node, Routes
+from polypath.transport.streams import SCHEME
 from polypath.types import HostId
 
 
@@ -58,7 +59,8 @@ class HeadChannel:
         """`on_ended` is told what a process says of the end of one of its hosts."""
         self._on_report = on_report
         self._on_ended = on_ended
-        self._keys = KeyPair.new()
+        self._network = not address.startswith(SCHEME)
+        self._keys = KeyPair.new(network=self._network)
         self._bulk: BulkKeys | None = None
         self._links = ends.below(address, self._keys, self._take)
         self._routes = Routes()
@@ -119,7 +121,7 @@ class HeadChannel:
 
     def _link(self, node: Node, incarnation: int, listen: str, above: Node | None) -> WorkerLink:
         self.drop(node)
-        keys = KeyPair.new()
+        keys = KeyPair.new(network=self._network)
         self._incarnations[node], self._above[node] = incarnation, above
         if above is None:
             self._links.expect(node, incarnation, keys.public)

@@ -20,13 +20,18 @@ _MAKE_CERTIFICATE: Final = (
 
 
 class KeyPair(msgspec.Struct, frozen=True):
-    """A CURVE key pair; both halves are Z85 text of 40 characters."""
+    """What one end of a link is known by: a CURVE key pair, both halves Z85 text of 40 characters.
+
+    On one machine `public` is a secret that the two ends share, and `secret` is empty.
+    """
 
     public: str
     secret: str
 
     @classmethod
-    def new(cls) -> KeyPair:
+    def new(cls, *, network: bool) -> KeyPair:
+        if not network:
+            return cls(secrets.token_hex(20), "")
         public, secret = zmq.curve_keypair()
         return cls(public.decode(), secret.decode())
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from polypath.errors import ProtocolError
-from polypath.messages import AnyCommand, Peer, Report, Return, Shutdown, Snapshot, decode_command
+from polypath.messages import AnyCommand, Peer, Report, Return, Snapshot, decode_command
 from polypath.transport import ends, frames
 from polypath.transport.bulk import Listener, Sender, Take
 from polypath.transport.keys import WorkerLink
@@ -55,7 +55,7 @@ class WorkerChannel:
         Other commands that come meanwhile are kept for `receive`, in order, but for what `on_return` takes.
         """
         while True:
-            if any(isinstance(command, Snapshot | Shutdown) for command in self._backlog):
+            if any(isinstance(command, Snapshot) for command in self._backlog):
                 return False
             if not self._end.poll(descriptor):
                 return True

@@ -23,6 +23,9 @@ from pathlib import Path
 
 import msgspec
 
+from polypath.errors import ClusterError
+from polypath.files import private_dir
+
 _log = logging.getLogger(__name__)
 _MAGIC = b"polypath1"
 
@@ -38,7 +41,13 @@ class Cache:
     """A folder of entries by key; without a folder, always empty."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = Path(folder) if folder else None
+        self._folder: Path | None = None
+        if folder:
+            try:
+                # Who can write here can have workers load programs of his own.
+                self._folder = private_dir(Path(folder), "XDG_CACHE_HOME")
+            except ClusterError as error:
+                _log.warning("No compiled program is kept: %s", error)
 
     @staticmethod
     def key(*parts: object) -> str:
@@ -52,7 +61,7 @@ class Cache:
         if self._folder is not None:
             try:
                 folder = self._folder / "locks"
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                folder.mkdir(exist_ok=True, mode=0o700)
                 # (A file for each key would have to be removed, which cannot be done safely.)
                 lock = os.open(folder / key[:2], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -88,7 +97,6 @@ class Cache:
             return
         temporary = ""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
             with os.fdopen(handle, "wb") as file:
                 file.write(_MAGIC + hashlib.sha256(body).digest() + body)

@@ -24,7 +24,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: int = 0
     """Virtual devices of a CPU host; 0 for all that a GPU or TPU host has."""
     group_address: str = ""
-    """`address:port` of the group's service (`polypath.worker.rendezvous`); unused if alone."""
+    """Where the group's service (`polypath.worker.rendezvous`) listens: `unix:PATH`; unused if alone."""
     cache_dir: str = ""
     """Folder of compiled programs; empty for none."""
     shared_dir: str = ""

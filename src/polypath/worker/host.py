@@ -6,7 +6,6 @@ of interned strings grows by what passes through it.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import mmap
@@ -87,13 +86,6 @@ def _copy(data: mmap.mmap | bytes) -> memoryview:
     own = room[start : start + len(data)]
     own[...] = np.frombuffer(data, np.uint8)
     return own.data
-
-
-def discard(data: Bytes) -> None:
-    """Unlink a shared file that nobody will read."""
-    if isinstance(data, Shared):
-        with contextlib.suppress(OSError):
-            os.unlink(data.path)
 
 
 def array_of(buffer: HostBuffer, dtype: str) -> npt.NDArray[Any]:

@@ -22,7 +22,7 @@ What was found out about jaxlib 0.10.2 and must stay true:
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportPrivateUsage=false, reportAttributeAccessIssue=false
 # pyright: reportMissingTypeStubs=false, reportMissingModuleSource=false, reportMissingImports=false
-# pyright: reportPrivateImportUsage=false, reportUnknownParameterType=false
+# pyright: reportPrivateImportUsage=false, reportUnknownParameterType=false, reportUnknownLambdaType=false
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ from polypath.messages import CompilerAnswer, QuestionKind, ShardedShape
 from polypath.types import Attribute, DeviceId
 from polypath.worker import protos
 from polypath.worker.config import WorkerConfig
+from polypath.worker.guard import guarded
 
 _log = logging.getLogger(__name__)
 
@@ -129,9 +130,6 @@ def make_client(config: WorkerConfig, group: Group | None) -> Client:
         _bridge.discover_pjrt_plugins()
     if config.devices and config.platform in ("", "cpu"):
         jax.config.update("jax_num_cpu_devices", config.devices)
-    if group is not None:
-        # jax's default; said again because a user's environment can change it.
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
     names = {"gpu": ("cuda", "rocm"), "": ("tpu", "cuda", "rocm", "cpu")}.get(config.platform, (config.platform,))
     known = _bridge._backend_factories
     problems: list[str] = []
@@ -140,7 +138,7 @@ def make_client(config: WorkerConfig, group: Group | None) -> Client:
             problems.append(f"jaxlib has no plugin for {name}")
             continue
         try:
-            client = known[name].factory()
+            client = _cpu_client(group) if name == "cpu" else known[name].factory()
         except Exception as error:
             problems.append(f"{name}: {error}")
             continue
@@ -154,10 +152,16 @@ def is_cpu(client: Client) -> bool:
     return client.platform == "cpu"
 
 
-def make_cpu_client(devices: int) -> Client:
+def make_cpu_client(devices: int, group: Group | None) -> Client:
     """A second client, of the CPU beside accelerators; a member of the same group."""
     jax.config.update("jax_num_cpu_devices", devices)
-    return _bridge._backend_factories["cpu"].factory()
+    return _cpu_client(group)
+
+
+def _cpu_client(group: Group | None) -> Client:
+    # Left to itself gloo listens on the address that this machine's name resolves to, which may be a network's.
+    collectives = group and guarded(lambda: _jax.make_gloo_tcp_collectives(group.client, hostname="127.0.0.1"))
+    return _bridge.make_cpu_client(collectives)
 
 
 def client_attributes(client: Client) -> dict[str, Attribute]:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from polypath.files import sentence
 from polypath.worker.__main__ import die_with_parent
 
 
@@ -24,8 +27,21 @@ class RendezvousConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of JSON on standard input."""
 
     address: str
-    """`address:port` to listen on."""
+    """Where to listen: `unix:PATH`, in a folder that only this user may enter. Whoever connects is asked for no key,
+    and can end the group by joining it."""
     nodes: int
+
+
+def _check_free(path: Path) -> None:
+    """See that one can listen there: where jaxlib cannot, it crashes.
+
+    Raises:
+        OSError: one cannot.
+    """
+    path.unlink(missing_ok=True)  # The service of an earlier group left it.
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.bind(str(path))
+    path.unlink()
 
 
 def main() -> None:
@@ -33,6 +49,11 @@ def main() -> None:
     die_with_parent()
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=RendezvousConfig)
     jax: Any = importlib.import_module("jaxlib._jax")
+    path = Path(config.address.removeprefix("unix:"))
+    try:
+        _check_free(path)
+    except OSError as error:
+        sys.exit(sentence(error, path))
     service = jax.get_distributed_runtime_service(
         config.address,
         config.nodes,

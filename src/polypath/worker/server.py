@@ -137,8 +137,6 @@ class Worker:
 
     def take(self, command: m.Command) -> bool:
         """Apply any command; False if it ended the worker."""
-        if isinstance(command, m.Shutdown):
-            return False
         if isinstance(command, m.Snapshot):
             self._leave(command)
             return False

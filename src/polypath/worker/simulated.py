@@ -128,7 +128,7 @@ class SimulatedHosts:
                 with self._lock:
                     self._answers.ask(down.question, hosts)
             command = m.decode_command(down.body)
-            if isinstance(command, m.Shutdown | m.Snapshot):
+            if isinstance(command, m.Snapshot):
                 self._end_by(hosts, command)
             else:
                 self._lockstep.apply(hosts, command)
@@ -171,7 +171,7 @@ class SimulatedHosts:
         with self._lock:
             self._tell(self._answers.take(question, hosts, body))
 
-    def _end_by(self, hosts: Iterable[HostId], command: m.Shutdown | m.Snapshot) -> None:
+    def _end_by(self, hosts: Iterable[HostId], command: m.Snapshot) -> None:
         self._lockstep.end()
         for number in hosts:
             if (host := self._hosts.get(number)) is None:

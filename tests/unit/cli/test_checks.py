@@ -1,3 +1,4 @@
+import re
 import resource
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -49,9 +50,17 @@ def test_a_jax_that_only_clients_may_have(version: str, versions: Callable[..., 
     assert f"warning jax: {version} will do for clients of a cluster, not for its workers — where clusters" in found
 
 
-def test_jax_and_jaxlib_that_do_not_match(versions: Callable[..., None]) -> None:
-    versions(jax="0.10.3", jaxlib="0.10.2")
-    assert "jaxlib: 0.10.2 does not match jax 0.10.3 — pip install 'jaxlib==0.10.3'" in texts(checks.check_packages())
+def test_a_jaxlib_that_the_installed_jax_does_not_take(
+    versions: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert re.fullmatch(r"<=[\d.]+,>=[\d.]+", checks.jaxlib_wanted())
+    monkeypatch.setattr(checks, "jaxlib_wanted", lambda: "<=0.10.4,>=0.10.3")
+    versions(jax="0.10.4", jaxlib="0.10.3")  # An older one, which that jax takes.
+    assert levels(checks.check_packages()).count("problem") == 0
+    versions(jax="0.10.4", jaxlib="0.10.2")
+    assert "problem jaxlib: 0.10.2 does not go with jax 0.10.4 — pip install 'jaxlib<=0.10.4,>=0.10.3'" in texts(
+        checks.check_packages()
+    )
 
 
 def test_a_package_that_is_missing(versions: Callable[..., None]) -> None:
@@ -120,12 +129,19 @@ def test_ports_that_cannot_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_low_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
-    assert "warning open files: the limit is 256" in texts(checks.check_files())
+    monkeypatch.setattr(checks.resource, "getrlimit", lambda _: (64, 64))
+    found = texts(checks.check_files())
+    assert "warning open files: a process may have no more than 64" in found
+    assert "raise the hard limit to 65536" in found
+    monkeypatch.setattr(checks.resource, "getrlimit", lambda _: (64, resource.RLIM_INFINITY))
+    assert "ok open files: a process may have 65536" in texts(checks.check_files())
 
 
-def test_a_pyzmq_without_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
-    import zmq
+def test_a_kernel_that_cannot_tell_whose_a_connection_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert levels(checks.check_other_users()) == ["ok"]
+    monkeypatch.setattr(checks.guard.platform, "machine", lambda: "abacus")
+    assert "warning other users: who can log in to this machine can break programs" in texts(checks.check_other_users())
 
-    monkeypatch.setattr(zmq, "has", lambda _: False)
-    assert levels(checks.check_curve()) == ["problem"]
+
+def test_encryption_is_not_asked_for_on_one_machine() -> None:
+    assert "CURVE" not in texts(checks.examine())

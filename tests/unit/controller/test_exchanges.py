@@ -33,7 +33,7 @@ def execute(
     at: SimulatedCluster, program: int, *results: int, args: tuple[int, ...] = (), status: int = 0, question: int = 0
 ) -> int:
     op = at.op()
-    at.handle(events.Execute(1, op, program, args, results, status, bool(status), (), 7, None, question=question))
+    at.handle(events.Execute(1, op, program, args, results, status, bool(status), (), 7, question=question))
     return op
 
 

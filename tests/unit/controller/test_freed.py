@@ -40,7 +40,7 @@ class Freeing:
 
     def run(self, result: events.Handle, question: int = 0) -> None:
         self.cluster.handle(
-            events.Execute(1, self.cluster.op(), self.program, (), (result,), 0, False, (), 9, None, question=question)
+            events.Execute(1, self.cluster.op(), self.program, (), (result,), 0, False, (), 9, question=question)
         )
 
     def ask(self, device: int) -> None:

@@ -42,7 +42,7 @@ class Asking:
     def ask(self, number: int, *arrays: int, elements: bool = False, settle: bool = True) -> None:
         op = self.cluster.op()
         program = self.programs[elements]
-        self.cluster.handle(events.Execute(1, op, program, arrays, (), 0, False, (), number, None))
+        self.cluster.handle(events.Execute(1, op, program, arrays, (), 0, False, (), number))
         assert self.cluster.replies[1, op] == events.Executed(0, ())
         if settle:
             self.cluster.settle()
@@ -56,7 +56,7 @@ class Asking:
             assert isinstance(loaded, events.Loaded)
             self.adds, op = loaded.executable, self.cluster.op()
         self.cluster.handle(
-            events.Execute(1, op, self.adds, (arg,), results, 0, False, (), 9, None, question=number, elements=elements)
+            events.Execute(1, op, self.adds, (arg,), results, 0, False, (), 9, question=number, elements=elements)
         )
         if settle:
             self.cluster.settle()
@@ -87,7 +87,7 @@ def test_the_hosts_of_the_arrays_answer() -> None:
 def test_a_question_that_makes_no_sense_is_refused(number: int, arrays: tuple[int, ...], elements: bool) -> None:
     at = Asking()
     op = at.cluster.op()
-    at.do(events.Execute(1, op, at.programs[elements], arrays, (), 0, False, (), number, None))
+    at.do(events.Execute(1, op, at.programs[elements], arrays, (), 0, False, (), number))
     reply = at.cluster.replies[1, op]
     assert isinstance(reply, Failure)
     assert reply.code is Code.INVALID_ARGUMENT
@@ -175,7 +175,7 @@ def test_nobody_is_asked_by_a_program_that_was_dropped(elements: bool) -> None:
 
 def test_programs_of_the_controller_answer_no_question_that_goes_with_them() -> None:
     at = Asking()
-    at.do(events.Execute(1, at.cluster.op(), at.programs[0], (HERE,), (), 0, False, (), 4, None, question=5))
+    at.do(events.Execute(1, at.cluster.op(), at.programs[0], (HERE,), (), 0, False, (), 4, question=5))
     assert at.cluster.unanswerable == [(1, 5)]
     assert at.told == {0: [(4, 1)]}
 

@@ -99,7 +99,7 @@ def test_the_status_of_a_program_whose_results_were_freed() -> None:
     at.settle()
     loaded = at.replies[1, compile_]
     assert isinstance(loaded, events.Loaded)
-    at.handle(events.Execute(1, at.op(), loaded.executable, (10,), (20,), 7, True, (), 0, None))
+    at.handle(events.Execute(1, at.op(), loaded.executable, (10,), (20,), 7, True, (), 0))
     at.handle(events.Destruct(1, at.op(), (20,)))
     status = at.op()
     at.handle(events.ExecuteStatus(1, status, 7))

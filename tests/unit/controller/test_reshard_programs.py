@@ -34,7 +34,7 @@ def compile_(at: SimulatedCluster, donate: bool) -> int:
 
 def execute(at: SimulatedCluster, program: int, *results: int, args: tuple[int, ...] = (10,)) -> events.Result:
     op = at.op()
-    at.handle(events.Execute(1, op, program, args, results, 0, True, (), 0, None))
+    at.handle(events.Execute(1, op, program, args, results, 0, True, (), 0))
     at.settle()
     at.controller.check()
     return at.replies[1, op]

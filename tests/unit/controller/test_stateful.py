@@ -120,7 +120,6 @@ class Machine(RuleBasedStateMachine):
             fill_status=False,
             kept=(),
             launch=0,
-            devices=None,
             question=number,
             elements=0 if asks else None,
         )
@@ -152,7 +151,6 @@ class Machine(RuleBasedStateMachine):
             fill_status=False,
             kept=(),
             launch=number,
-            devices=None,
         )
 
     @rule(array=arrays)

@@ -1,6 +1,5 @@
 """Each test has a runtime folder of its own, and leaves no process and no file."""
 
-import os
 import secrets
 import shutil
 import sys
@@ -16,12 +15,11 @@ FAKE_HEAD = str(Path(__file__).with_name("fake_head.py"))
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A runtime folder whose path JAX and a socket can take, which those of pytest are not."""
-    shared = f"polypath-{os.getuid()}-t-*"
     children = set(psutil.Process().children(recursive=True))
     path = Path(f"/tmp/pp-{secrets.token_hex(6)}")
     monkeypatch.setenv("POLYPATH_RUNTIME_DIR", str(path))
     yield path
-    left = [str(entry) for entry in (*path.glob("*"), *Path("/dev/shm").glob(shared))]
+    left = [str(entry) for entry in (*path.glob("*"), *Path("/dev/shm").glob("polypath-t-*"))]
     shutil.rmtree(path, ignore_errors=True)
     assert not set(psutil.Process().children(recursive=True)) - children, "a process is left"
     assert not left, f"files are left: {left}"

@@ -79,5 +79,5 @@ def test_a_cluster_that_cannot_be_leaves_nothing(fake_head: list[str], runtime: 
 
 
 def test_a_command_that_is_not_there_leaves_nothing() -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ClusterError, match="could not be started with /nonexistent"):
         start(["/nonexistent"])

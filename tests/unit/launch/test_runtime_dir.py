@@ -1,4 +1,7 @@
 import os
+import re
+import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -38,6 +41,36 @@ def test_a_name_is_taken_while_its_lock_is_held() -> None:
     runtime_dir.claim("t-b").remove()
     claim.remove()
     runtime_dir.claim("t-a").remove()
+
+
+def test_one_name_in_two_runtime_folders_is_two_clusters(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = runtime_dir.claim("t-a")
+    kept = Path(config_of(first).shared_dir, "on-its-way")
+    kept.touch()
+    monkeypatch.setenv("POLYPATH_RUNTIME_DIR", f"{runtime}/b")
+    second = runtime_dir.claim("t-a")
+    assert config_of(second).shared_dir != str(kept.parent)
+    second.remove()
+    assert kept.exists()
+    first.remove()  # It is that of the folder where it was claimed, whatever the variable says now.
+    assert not kept.parent.exists()
+    (runtime / "b").rmdir()
+
+
+def test_a_head_removes_its_shared_memory_though_its_folder_is_gone(runtime: Path) -> None:
+    claim = runtime_dir.claim("t-a")
+    config = config_of(claim)
+    shutil.rmtree(config.runtime_dir)
+    runtime_dir.remove(config)
+    assert not Path(config.shared_dir).exists()
+    claim.release()
+
+
+def test_a_link_to_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    claim = runtime_dir.claim("t-a")
+    (claim.path / "shared").symlink_to(tmp_path)
+    claim.remove()
+    assert tmp_path.exists()
 
 
 def test_an_old_claim_does_not_remove_the_next_ones_files(runtime: Path) -> None:
@@ -109,11 +142,18 @@ def test_a_folder_that_others_may_enter_is_refused(runtime: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's folder")
-def test_a_folder_of_another_user_is_refused(runtime: Path) -> None:
+def test_a_folder_of_another_user_is_refused_with_advice_that_helps(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runtime.mkdir(mode=0o700)
     os.chown(runtime, 12345, -1)
-    with pytest.raises(ClusterError, match=r"belongs to another user \(uid 12345\)"):
+    with pytest.raises(ClusterError, match=r"belongs to another user \(uid 12345\)") as refused:
         runtime_dir.claim("t-a")
+    advice = re.search("`export (.*)=~/(.*)` for instance", str(refused.value))
+    assert advice is not None
+    monkeypatch.setenv(advice[1], f"{runtime}-home/{advice[2]}")  # Followed, in a home of our own.
+    runtime_dir.claim("t-a").remove()
+    shutil.rmtree(f"{runtime}-home")
 
 
 def test_a_link_is_no_folder(runtime: Path, tmp_path: Path) -> None:
@@ -130,11 +170,33 @@ def test_a_path_that_jax_would_change_is_refused(path: str, monkeypatch: pytest.
         runtime_dir.claim("t-a")
 
 
-def test_a_path_too_long_for_a_socket_is_refused(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POLYPATH_RUNTIME_DIR", str(runtime / ("x" * 90)))
-    with pytest.raises(ClusterError, match="a socket's path may have 107"):
+@pytest.mark.parametrize("character", "#?,%")
+def test_a_path_that_no_address_can_have_is_refused(character: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYPATH_RUNTIME_DIR", f"/tmp/a{character}b")
+    with pytest.raises(ClusterError, match=f"cannot have {re.escape(character)} in it; name another folder"):
         runtime_dir.claim("t-a")
-    (runtime / ("x" * 90)).rmdir()
+
+
+def test_a_path_too_long_for_sockets_is_refused(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = runtime / ("x" * (runtime_dir.PATH_LIMIT - len(f"{runtime}//t-a")))
+    monkeypatch.setenv("POLYPATH_RUNTIME_DIR", str(longest))
+    claim = runtime_dir.claim("t-a")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(claim.path / runtime_dir._LONGEST_SOCKET))
+    claim.remove()
+    monkeypatch.setenv("POLYPATH_RUNTIME_DIR", f"{longest}x")
+    with pytest.raises(ClusterError, match=r"is 85 bytes long and may have 84, .* name a shorter folder"):
+        runtime_dir.claim("t-a")
+    longest.rmdir()
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(runtime_dir.Path, "home", unknown)
+    assert runtime_dir.cache_dir() == ""
 
 
 def test_the_lock_goes_with_its_last_holder() -> None:

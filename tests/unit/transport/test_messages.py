@@ -15,7 +15,7 @@ from polypath import messages
         b"\xff",
         b"\x91\xa5Never",
         b"\x93\xa8Snapshot\xa1\xff\xcb" + bytes(8),  # a path that is no UTF-8
-        b"\x92\xa8Shutdown" + b"\x91" * 100_000,  # nested deeper than the interpreter allows
+        b"\x92\xa8Snapshot" + b"\x91" * 100_000,  # nested deeper than the interpreter allows
         b"\x92\xa6Forget\xdd\xff\xff\xff\xff",  # a list of four billion that ends here
     ],
 )

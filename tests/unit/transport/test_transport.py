@@ -19,7 +19,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polypath.messages import AnyReport, Await, Command, Forget, Ready, Shutdown
+from polypath.messages import AnyReport, Await, Command, Forget, Ready, Snapshot
 from polypath.transport import HeadChannel, KeyPair, WorkerChannel, frames
 from polypath.transport.keys import secure_client
 
@@ -179,9 +179,9 @@ def test_waiting_ends_when_the_worker_is_told_to(pair: Pair) -> None:
     worker = pair.worker(0)
     readable, writable = os.pipe()
     try:
-        pair.send(((0,), 1, Await(1, (1,))), ((0,), 2, Shutdown()))
+        pair.send(((0,), 1, Await(1, (1,))), ((0,), 2, Snapshot("/s", 1.0)))
         assert not worker.wait(readable)
-        assert [worker.receive(), worker.receive()] == [Await(1, (1,)), Shutdown()]
+        assert [worker.receive(), worker.receive()] == [Await(1, (1,)), Snapshot("/s", 1.0)]
     finally:
         os.close(readable)
         os.close(writable)
@@ -189,7 +189,7 @@ def test_waiting_ends_when_the_worker_is_told_to(pair: Pair) -> None:
 
 def test_a_key_of_another_cluster_is_refused(pair: Pair) -> None:
     link = pair.head.link(0, 1, f"ipc://{pair.folder}/w0")
-    stranger = msgspec.structs.replace(link, keys=KeyPair.new())
+    stranger = msgspec.structs.replace(link, keys=KeyPair.new(network=not pair.address.startswith("unix:")))
     channel = WorkerChannel(stranger)
     pair.workers.append(channel)
     channel.send(Ready((0,), 0, None))

@@ -47,10 +47,12 @@ class Pipes:
                 self.worker.cancel(body.decode())
             else:
                 self._commands.put(m.decode_command(body))
-        os._exit(3)
+        self._commands.put(None)
 
     def receive(self) -> m.Command:
-        return self._commands.get()
+        if (command := self._commands.get()) is None:
+            os._exit(0)
+        return command
 
     def listen(self, on_peer) -> None:
         self._on_peer = on_peer

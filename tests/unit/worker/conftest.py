@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import queue
-import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import ml_dtypes
@@ -118,7 +119,9 @@ class WorkerProcess:
         self.tell(m.Put(out, str(shards[0].dtype), shards[0].shape, more.get("memory_kind", ""), None, buffers))
 
     def end(self) -> int:
-        self.tell(m.Shutdown())
+        """Its exit status, once it has applied what it was told."""
+        with self._lock:
+            self.process.stdin.close()
         return self.finish()
 
     def finish(self) -> int:
@@ -149,15 +152,20 @@ def cache_dir(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def start(cache_dir):
+def group_dir() -> Iterator[str]:
+    """Where a group's service listens; pytest's own folders are too deep for a socket's path."""
+    with tempfile.TemporaryDirectory(prefix="polypath-", dir="/tmp") as folder:
+        yield folder
+
+
+@pytest.fixture
+def start(cache_dir, group_dir):
     """Starts workers of one island and waits until they have joined."""
     started: dict[int, WorkerProcess] = {}
     services: list[subprocess.Popen] = []
 
     def starter(hosts: int = 1, **config) -> list[WorkerProcess]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = f"unix:{group_dir}/g"
         if hosts > 1:
             service = subprocess.Popen([sys.executable, "-m", "polypath.worker.rendezvous"], stdin=subprocess.PIPE)
             service.stdin.write(msgspec.json.encode({"address": address, "nodes": hosts}) + b"\n")

@@ -120,10 +120,11 @@ def test_each_host_keeps_its_own_books(run) -> None:
     run(test)
 
 
-def test_a_host_that_ends_leaves_the_others(run) -> None:
+def test_a_host_that_leaves_ends_and_leaves_the_others(run, tmp_path) -> None:
     async def test(hosts: Hosts) -> None:
         hosts.put(1, *HOSTS)
-        hosts.tell(m.Shutdown(), 1)
+        hosts.tell(m.Snapshot(str(tmp_path / "s"), 0.0), 1)
+        assert await hosts.reports.get() == m.Left(1, (1,), ())
         host, told = await hosts.ended.get()
         assert (host, told.status) == (1, 0)
         hosts.tell(m.Await(10, (1,)), 0, 2, 3)

@@ -202,6 +202,8 @@ def _execution(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest, s
     status_handle = body.result_status_handle
     if status_handle and not options.fill_status:
         raise invalid("The request names a status that it does not ask for.")
+    if body.device_ids:
+        scope.view.check(body.device_ids)  # A program runs where it was compiled for, also if others are named.
     return events.Execute(
         session=scope.session,
         op=op,
@@ -212,7 +214,6 @@ def _execution(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest, s
         fill_status=options.fill_status,
         kept=tuple(options.non_donatable_input_indices),
         launch=options.launch_id,
-        devices=scope.view.check(body.device_ids) if body.device_ids else None,
         stream=stream.thread,
         question=stream.question,
         elements=stream.elements,

@@ -131,7 +131,7 @@ class PjrtExecutor(Executor):
         self._by_id = _cluster_ids(self._client, firsts)
         cpu, cpus = self._client, self._by_id
         if not jaxlib.is_cpu(cpu):
-            cpu = jaxlib.make_cpu_client(len(self._client.local_devices()))
+            cpu = jaxlib.make_cpu_client(len(self._client.local_devices()), group)
             cpus = _cluster_ids(cpu, [first + HOST_CPU for first in firsts])
             self._by_id = {**self._by_id, **cpus}
         self._local = {
