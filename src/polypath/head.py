@@ -1,8 +1,8 @@
 """The head: one process that joins frontend, controller, transport and launcher.
 
 `python -m polypath.head` reads a `HeadConfig` as one line of JSON on stdin, brings the cluster
-up, prints a `HeadReply` as one line on stdout, and ends on SIGTERM, SIGINT, a client's
-`shutdown`, or (if it is tied) the end of its stdin.
+up, prints a `HeadReply` as one line on stdout, and ends on SIGTERM, SIGINT, or (if it is tied) the
+end of its stdin.
 
 Owns the process and its loop: every event reaches the controller here, every effect is done
 here. Decides nothing about arrays or programs.
@@ -43,7 +43,7 @@ from polypath.types import HostId
 from polypath.worker.config import WorkerConfig
 
 if TYPE_CHECKING:
-    from polypath.frontend import ClusterView, Frontend, ShutdownRequest
+    from polypath.frontend import ClusterView, Frontend
     from polypath.status import Status
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Head:
             self.handle,
             self._view,
             shared=Path(self._config.shared_dir),
-            control=Control(self.status, self._asked_to_end),
+            control=Control(self.status),
             server="grpcio" if os.environ.get("POLYPATH_GRPC_SERVER") == "grpcio" else "lean",
         )
         self._effects |= {
@@ -154,10 +154,6 @@ class Head:
         log.error("The head failed.", exc_info=error)
         self._failed = True
         self._first_cause = self._first_cause or f"the head itself failed ({error!r}); please report it"
-        self.end()
-
-    def _asked_to_end(self, request: ShutdownRequest) -> None:
-        log.info("Ending: %s.", request.reason)
         self.end()
 
     def handle(self, event: AnyEvent) -> None:

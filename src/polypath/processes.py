@@ -67,20 +67,6 @@ def last_words(log: Path, offset: int = 0, limit: int = 300) -> str:
     return lines[-1][:limit] if lines else ""
 
 
-def wait_exit(pid: int, timeout: float) -> bool:
-    """Wait until `pid`, which need not be our child, has ended; False if it has not in time."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(poll.poll(timeout * 1000))
-    finally:
-        os.close(fd)
-
-
 class Family:
     """A process and its children, theirs, ..., held so that no other process is taken for one of them.
 

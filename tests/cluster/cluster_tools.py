@@ -125,6 +125,20 @@ def run_python(code: str, variables: Mapping[str, str] | None = None) -> str:
         return out
 
 
+def wait_exit(pid: int, timeout: float) -> bool:
+    """Wait until `pid`, which need not be our child, has ended; False if it has not in time."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+    finally:
+        os.close(fd)
+
+
 class Remains:
     """A cluster's processes, files and shared memory, to see that they are gone."""
 

@@ -54,6 +54,8 @@ def run(
     script, *arguments = command
     if not module and not Path(script).is_file():
         raise ClusterError(f"There is no script {script}: give the path of one, or a module's name after -m.")
+    if script.startswith("-"):
+        script = f"./{script}"  # Python would take it for an option of its own.
     python = [sys.executable, *(["-m"] if module else []), script, *arguments]
     name = name or f"run-{os.getpid()}-{secrets.token_hex(2)}"
     with interruptible(), starting(hosts, devices_per_host, platform, islands, name, fanout=fanout, tied=True) as head:

@@ -4,8 +4,8 @@ It turns a request into a controller event, and a controller's reply into a resp
 only place that knows gRPC or the wire schema, and it never imports jax or numpy.
 """
 
-from polypath.frontend.control import Control, ShutdownRequest
+from polypath.frontend.control import Control
 from polypath.frontend.service import Frontend, FrontendStatistics
 from polypath.frontend.view import ClusterView
 
-__all__ = ["ClusterView", "Control", "Frontend", "FrontendStatistics", "ShutdownRequest"]
+__all__ = ["ClusterView", "Control", "Frontend", "FrontendStatistics"]

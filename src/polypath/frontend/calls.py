@@ -8,7 +8,7 @@ way, which is what all of gRPC's kinds of methods are on the wire.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Final, Literal, Protocol, TypeAlias, get_args
+from typing import Final, Literal, Protocol, TypeAlias
 
 from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.types import Code
@@ -17,7 +17,6 @@ Wait: TypeAlias = Callable[[], Awaitable[None]]
 """What has to be awaited before the next message can be taken."""
 
 ServerKind: TypeAlias = Literal["lean", "grpcio"]
-SERVERS: Final[tuple[str, ...]] = get_args(ServerKind)
 
 MOST_BYTES: Final = 2**31 - 1
 """In one message: protobuf takes no more."""

@@ -1,4 +1,4 @@
-"""The service behind `polypath status` and `polypath down`: JSON over the clients' socket.
+"""The service behind `polypath status`: JSON over the clients' socket.
 
 Owns nothing: it calls what the head gave it. `control_client` is the other end.
 """
@@ -22,13 +22,6 @@ _R = TypeVar("_R", bound=msgspec.Struct)
 Ask = Callable[[Callable[[SessionId, int], AnyRequest]], Awaitable[Result]]
 
 
-class ShutdownRequest(msgspec.Struct, frozen=True):
-    """End the cluster."""
-
-    reason: str = "asked to"
-    """For the log."""
-
-
 class MemoryStatsRequest(msgspec.Struct, frozen=True):
     """What a device's platform counts of its memory."""
 
@@ -46,12 +39,10 @@ class Control:
 
     Args:
         status: what to show, as any structure that msgspec can write.
-        shutdown: begins to end the cluster, and returns at once.
     """
 
-    def __init__(self, status: Callable[[], msgspec.Struct], shutdown: Callable[[ShutdownRequest], None]) -> None:
+    def __init__(self, status: Callable[[], msgspec.Struct]) -> None:
         self._status = status
-        self._shutdown = shutdown
         self.ask: Ask | None = None
         """Puts a question to the controller; whoever serves sets it."""
 
@@ -59,7 +50,6 @@ class Control:
         """What a server is to serve."""
         return {
             f"/{SERVICE}/Status": self._answer_status,
-            f"/{SERVICE}/Shutdown": self._answer_shutdown,
             f"/{SERVICE}/MemoryStats": self._answer_memory_stats,
             f"/{SERVICE}/Holdings": self._answer_holdings,
         }
@@ -83,10 +73,6 @@ class Control:
             raise Refused(found.code, found.message)
         assert isinstance(found, bytes)
         await call.write(msgspec.json.encode(msgspec.msgpack.decode(found)))
-
-    async def _answer_shutdown(self, call: Call) -> None:
-        self._shutdown(await _read(call, ShutdownRequest))
-        await call.write(b"{}")
 
 
 async def _read(call: Call, kind: type[_R]) -> _R:

@@ -11,7 +11,7 @@ import grpc
 import msgspec
 
 from polypath.errors import NotRunning
-from polypath.frontend.control import SERVICE, HoldingsRequest, MemoryStatsRequest, ShutdownRequest
+from polypath.frontend.control import SERVICE, HoldingsRequest, MemoryStatsRequest
 
 
 def status(address: str, timeout: float = 5.0) -> bytes:
@@ -21,15 +21,6 @@ def status(address: str, timeout: float = 5.0) -> bytes:
         NotRunning: no cluster answers there within `timeout` seconds.
     """
     return _call(address, "Status", b"{}", timeout)
-
-
-def shutdown(address: str, reason: str, timeout: float = 5.0) -> None:
-    """Begin to end the cluster at `address`.
-
-    Raises:
-        NotRunning: no cluster answers there within `timeout` seconds.
-    """
-    _call(address, "Shutdown", msgspec.json.encode(ShutdownRequest(reason)), timeout)
 
 
 def memory_stats(address: str, device: int, timeout: float = 60.0) -> dict[str, int] | None:

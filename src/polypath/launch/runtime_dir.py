@@ -324,11 +324,6 @@ def records() -> list[ClusterRecord]:
     return [record for name in names if (record := read(name)) is not None]
 
 
-def stale() -> list[ClusterRecord]:
-    """The clusters whose heads are gone without having cleaned up."""
-    return [record for record in records() if record.stale]
-
-
 def remove_stale(name: str) -> None:
     """Remove what a dead cluster, or a damaged record, left.
 

@@ -93,7 +93,7 @@ def test_down_ends_the_foreground_command_in_order(cli: Cli) -> None:
 
 
 def test_a_killed_command_leaves_nothing(cli: Cli, runtime: Path) -> None:
-    from polypath.processes import wait_exit
+    from cluster_tools import wait_exit
 
     with cli.start("up", "--name", "t-a") as up:
         assert up.stderr is not None
@@ -153,7 +153,7 @@ def test_the_version(cli: Cli) -> None:
 def test_a_stale_cluster_is_told_and_cleaned_up(cli: Cli, cluster: str, runtime: Path) -> None:
     head = runtime_dir.find(cluster).pid
     os.kill(head, signal.SIGKILL)
-    from polypath.processes import wait_exit
+    from cluster_tools import wait_exit
 
     assert wait_exit(head, 10)
     for command in ("env", "status"):
@@ -193,6 +193,25 @@ def test_logs(cli: Cli, cluster: str) -> None:
     assert cli("logs", "--host", "0", "-n", "1").stdout == "three\n"
     assert cli("logs", "--host", "1").stdout == ""
     assert "has no host 2: its hosts are 0 to 1" in cli("logs", "--host", "2").stderr
+
+
+def test_logs_have_those_of_relays_and_rendezvous_too(cli: Cli, cluster: str) -> None:
+    folder = Path(runtime_dir.find().log_dir)
+    for name in ("relay-10", "relay-9", "rendezvous-0"):
+        (folder / f"{name}.log").write_text(f"I am {name}\n")
+    assert cli("logs", "-n", "1").stdout == (
+        "relay-9: I am relay-9\nrelay-10: I am relay-10\nrendezvous-0: I am rendezvous-0\nworker-0: three\n"
+    )
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(cli: Cli, cluster: str) -> None:
+    log = Path(runtime_dir.find().log_dir) / "worker-0.log"
+    log.unlink()
+    log.mkdir()
+    done = cli("logs")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"polypath: {log} cannot be used (Is a directory): ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_logs_follow_until_the_cluster_ends(cli: Cli, cluster: str) -> None:
@@ -253,7 +272,7 @@ def test_run_passes_signals_on(cli: Cli, script: str, runtime: Path) -> None:
 
 
 def test_a_run_that_is_killed_leaves_nothing(cli: Cli, script: str, runtime: Path) -> None:
-    from polypath.processes import wait_exit
+    from cluster_tools import wait_exit
 
     with cli.start("run", script, "wait") as run:
         assert run.stdout is not None
@@ -263,6 +282,28 @@ def test_a_run_that_is_killed_leaves_nothing(cli: Cli, script: str, runtime: Pat
         assert run.stdout.read() == ""  # The script has ended too.
     assert wait_exit(head, 30)
     assert list(runtime.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [("--typo",), ("--host", "2"), ("-q",), ("--hosts", "1", "--hostz=2"), ("-m", "--typo")]
+)
+def test_run_refuses_an_option_that_it_does_not_know(cli: Cli, runtime: Path, words: tuple[str, ...]) -> None:
+    done = cli("run", *words, "script.py")
+    unknown = next(word for word in words if word not in ("--hosts", "1", "-m"))
+    assert done.returncode == 2
+    told = " ".join(done.stderr.replace("│", " ").split())
+    assert f"there is no option {unknown}. Options of the script come after it" in told
+    assert "a script of that name comes after `--`" in told
+    assert not runtime.exists()
+
+
+def test_run_takes_a_script_that_is_called_like_an_option(
+    cli: Cli, script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(script).rename(tmp_path / "--typo")
+    monkeypatch.chdir(tmp_path)
+    done = cli("run", "--hosts", "1", "--", "--typo", "--more", "3")
+    assert (done.returncode, done.stdout) == (3, "grpc --more 3\n"), done.stderr
 
 
 def test_run_wants_a_script_that_exists(cli: Cli, runtime: Path) -> None:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from polypath.frontend.calls import SERVERS
+from polypath.frontend.calls import ServerKind
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def folder() -> Iterator[Path]:
                 lower.rename(path)
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=get_args(ServerKind))
 def server(request: pytest.FixtureRequest) -> str:
     """Each gRPC server that the frontend can be on."""
     return request.param

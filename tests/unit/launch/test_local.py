@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from cluster_tools import wait_exit
 
+from polypath.errors import ClusterError
 from polypath.launch.base import WorkerExit, WorkerSpec
 from polypath.launch.local import LocalLauncher, worker_environment
-from polypath.processes import wait_exit
 
 WORKER = """
 import os, signal, sys
@@ -42,6 +43,7 @@ async def launcher(tmp_path: Path, grace: float = 5.0) -> AsyncIterator[Fixture]
         log_dir=tmp_path,
         platform="cpu",
         module="fake_worker",
+        rendezvous="fake_worker",
         environ=os.environ | {"PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "proxy"},
         grace=grace,
     )
@@ -190,3 +192,30 @@ def test_workers_memory_is_on_huge_pages_unless_the_user_says_no() -> None:
         "glibc.malloc.check=3": "glibc.malloc.check=3:glibc.malloc.hugetlb=1",
     }.items():
         assert worker_environment({"GLIBC_TUNABLES": tunables}, None)["GLIBC_TUNABLES"] == wanted
+
+
+def test_workers_whose_rendezvous_ends_do_not_wait_for_it(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with launcher(tmp_path) as at:
+            specs = [WorkerSpec(host, b"deaf") for host in range(2)]
+            pids = await at.launcher.start(0, specs, rendezvous=b"fail")
+            other = await at.launcher.start(1, [WorkerSpec(2, b"other")])
+            exits = sorted([await at.exits.get() for _ in specs], key=lambda exit_: exit_.host)
+            assert [(exit_.host, exit_.pid) for exit_ in exits] == sorted(pids.items())
+            assert all("lost its island's rendezvous (exited with status 1;" in exit_.cause for exit_ in exits)
+            assert all("no devices here" in exit_.cause for exit_ in exits)
+            assert not wait_exit(other[2], 0)  # Another island's.
+
+    run(test)
+
+
+def test_a_log_that_cannot_be_written_is_told_and_starts_nobody(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with launcher(tmp_path) as at:
+            (at.logs / "worker-1.log").mkdir()
+            with pytest.raises(
+                ClusterError, match=r"could not be started: .*worker-1.log cannot be used \(Is a direct"
+            ):
+                await at.launcher.start(0, [WorkerSpec(0, b"a"), WorkerSpec(1, b"b")])
+
+    run(test)

@@ -109,7 +109,7 @@ def test_a_dead_cluster_is_stale_and_its_name_can_be_taken(runtime: Path) -> Non
     assert not record.stale
     runtime_dir.publish(runtime_dir.msgspec.structs.replace(record, **DEAD))
     claim.release()
-    assert [r.name for r in runtime_dir.stale()] == ["t-a"]
+    assert [r.stale for r in runtime_dir.records()] == [True]
     with pytest.raises(NotRunning, match=r"'t-a' is stale: its head .* clean up with `polypath down --name t-a`"):
         runtime_dir.find()
     again = runtime_dir.claim("t-a")
