@@ -195,11 +195,12 @@ class Workers:
             if executable.source is None or members.isdisjoint(executable.hosts):
                 continue
             executable.loaded = False
+            elsewhere = tuple(host for host in executable.hosts if host not in members)
+            core.send(elsewhere, messages.Unload(executable.id))
             if executable.source.kind == "xla" or executable.id in core.compilations:
                 continue
             executable.failure = self._end_of(executable, island)
             core.executables.pop(executable.id)
-            core.send(executable.hosts, messages.Unload(executable.id))
 
     @staticmethod
     def _end_of(executable: Executable, island: Island) -> Failure:

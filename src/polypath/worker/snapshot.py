@@ -87,7 +87,12 @@ class _Saving:
                     shards.append(_Shard(device, None, (), "", at, len(shard)))
                     continue
                 kind = self._executor.memory_kind(shard)
-                array = np.ascontiguousarray(self._executor.fetch(shard)).reshape(self._executor.shard_type(shard)[1])
+                dtype, shape = self._executor.shard_type(shard)
+                if 0 in shape:  # It may be a token, which cannot be read.
+                    self._executor.wait(shard)
+                    array = np.empty(shape, numpy_dtype(dtype))
+                else:
+                    array = np.ascontiguousarray(self._executor.fetch(shard)).reshape(shape)
                 file.write(array.reshape(-1).view(np.uint8).data)
                 shards.append(_Shard(device, str(array.dtype), array.shape, kind, at, array.nbytes))
         return tuple(shards)
