@@ -21,7 +21,15 @@ import msgspec
 from jax._src import callback, compiler, debugging, dispatch, xla_bridge
 
 from polypath.client.hooks import partitioning
-from polypath.client.hooks.cluster import callback_server, is_cluster, is_connected, local_cpu, overlay, replace
+from polypath.client.hooks.cluster import (
+    callback_server,
+    is_cluster,
+    is_connected,
+    local_cpu,
+    overlay,
+    replace,
+)
+from polypath.client.hooks.interrupts import gave_up, interruptible
 from polypath.messages import CALLBACKS_OPTION
 
 _bridge: Any = xla_bridge
@@ -47,7 +55,8 @@ def _compile_and_load(original: Any) -> Any:
         before = list(options.env_option_overrides)
         options.env_option_overrides = [*before, (CALLBACKS_OPTION, msgspec.json.encode(callbacks).decode())]
         try:
-            return original(backend, module, devices, options, [], *rest, **more)
+            # The compiler may ask functions of this process.
+            return interruptible(lambda: original(backend, module, devices, options, [], *rest, **more))
         finally:
             options.env_option_overrides = before
 
@@ -68,7 +77,11 @@ def _next_token(original: Any) -> Any:
 
 def _barrier(original: Any) -> Any:
     def block_until_ready(tokens: Any) -> None:
+        if gave_up():  # Of a program over several devices, some may wait for the one that was given up.
+            tokens.clear()
         try:
+            for token in list(tokens.output_runtime_tokens.values()):
+                interruptible(token.block_until_ready)
             original(tokens)
         except Exception:
             if is_connected():
