@@ -471,7 +471,7 @@ class Peers(Command, frozen=True):
 
 
 class Snapshot(Command, frozen=True):
-    """Write the store and the programs into `path` (a new folder) and end with `Left`.
+    """Write the store into `path` (a new folder) and end with `Left`.
 
     The worker is started again and loads the snapshot, so that its island can form a new
     group after another of its hosts was lost. What is not computed within `patience`
@@ -502,7 +502,6 @@ class Joined(Report, frozen=True):
     peer: Peer
     values: tuple[ValueId, ...]
     """What it loaded from a snapshot."""
-    executables: tuple[ExecutableId, ...]
 
 
 class Compiled(Report, frozen=True):
@@ -583,7 +582,6 @@ class Left(Report, frozen=True):
     host: HostId
     values: tuple[ValueId, ...]
     """What its snapshot holds."""
-    executables: tuple[ExecutableId, ...]
 
 
 AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Called | Quiet | Left

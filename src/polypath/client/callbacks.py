@@ -4,11 +4,12 @@ Owns the stream on which calls come, the functions, and the threads that run the
 made to hand its functions over is `client.backend`'s business.
 
 Each call runs on a thread of its own, as calls of different devices are under way together and
-one may wait for a person (`jax.debug.breakpoint`).
+one may wait for a person (`jax.debug.breakpoint`). No thread keeps the process from ending.
 """
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import logging
 import queue
@@ -16,7 +17,6 @@ import secrets
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -28,13 +28,14 @@ import numpy.typing as npt
 from polypath.errors import ClusterError
 from polypath.frontend.callbacks import CLIENT_HEADER, SERVICE
 from polypath.messages import Answer, Callbacks, Called, Elements, Results, decode_call, encode
-from polypath.types import Code, Failure
+from polypath.types import Code, Failure, HostId
 
 _log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT: Final = 10
-_CALLS: Final = 1024
-"""Functions that may run at the same time."""
+_GIVEN_UP: Final = Failure(
+    Code.CANCELLED, "KeyboardInterrupt: the process that ran the program's function was interrupted, and ended."
+)
 
 Function = Callable[..., Any]
 
@@ -60,7 +61,13 @@ class CallbackServer:
         self._numbers = itertools.count(1)
         self._functions: dict[int, Sequence[Function]] = {}
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(_CALLS, "host-callback")
+        self._lock = threading.RLock()  # A signal's handler may need it where its thread has it.
+        self._running: dict[tuple[HostId, int], tuple[int, threading.Thread]] = {}
+        """The number of the program, and the thread, by host and number of the call."""
+        self._interrupted: set[tuple[HostId, int]] = set()
+        """The calls that were under way when the user interrupted this process."""
+        self._given_up: set[int] = set()
+        """The programs whose functions are called no more."""
         self._channel = grpc.insecure_channel(
             target, options=(("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
         )
@@ -87,7 +94,32 @@ class CallbackServer:
         """Serve no more."""
         self._answers.put(None)
         self._channel.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def interrupted(self) -> None:
+        """The user interrupted this process. The functions that run now go on, but its end waits for none of them."""
+        with self._lock:
+            self._interrupted.update(self._running)
+
+    def threads(self) -> list[threading.Thread]:
+        """Those on which functions run."""
+        with self._lock:
+            return [thread for _, thread in self._running.values()]
+
+    def give_up(self) -> list[threading.Thread]:
+        """End the functions that were interrupted, and others of their programs, as this process ends.
+
+        Their programs fail at once, as a function that is in C hears of nothing. The threads may run on.
+        """
+        with self._lock:
+            calls = self._interrupted.intersection(self._running)
+            self._given_up.update(self._running[call][0] for call in calls)
+            calls = [call for call, (program, _) in self._running.items() if program in self._given_up]
+            threads = [self._running.pop(call)[1] for call in calls]
+        for (host, call), thread in zip(calls, threads, strict=True):
+            self._answers.put(encode(Answer(host, call, _GIVEN_UP)))
+            number, error = ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(number, error)
+        return threads
 
     # --- The stream
 
@@ -99,7 +131,7 @@ class CallbackServer:
         try:
             for data in self._stream:
                 self._take(data)
-        except (grpc.RpcError, RuntimeError) as error:  # The latter where the threads are shut down.
+        except (grpc.RpcError, RuntimeError) as error:  # The latter where Python ends, and starts no thread.
             _log.debug("The stream of host callbacks ended: %s", error)
 
     def _take(self, data: bytes) -> None:
@@ -108,11 +140,30 @@ class CallbackServer:
             return
         message = decode_call(data)
         if isinstance(message, Called):
-            self._threads.submit(self._answer, message)
+            program = message.callbacks.program
+            thread = threading.Thread(target=self._run, args=(message,), name="host-callback", daemon=True)
+            with self._lock:
+                given_up = program in self._given_up
+                if not given_up:
+                    self._running[message.host, message.call] = program, thread
+                    thread.start()
+            if given_up:
+                self._answers.put(encode(Answer(message.host, message.call, _GIVEN_UP)))
             return
         self._functions.pop(message.callbacks.program, None)
 
-    def _answer(self, called: Called) -> None:
+    def _run(self, called: Called) -> None:
+        try:
+            answer = self._answer(called)
+            with self._lock:
+                wanted = self._running.pop((called.host, called.call), None) is not None
+                self._interrupted.discard((called.host, called.call))
+            if wanted:
+                self._answers.put(answer)
+        except KeyboardInterrupt:  # It was given up just when it came to its end.
+            _log.debug("A function was given up.")
+
+    def _answer(self, called: Called) -> bytes:
         try:
             with self._here():
                 result = self._call(called)
@@ -120,7 +171,7 @@ class CallbackServer:
             # As in plain JAX, where XLA's message is the function's whole traceback.
             text = "".join(traceback.format_exception(error)).rstrip()
             result = Failure(Code.INTERNAL, text)
-        self._answers.put(encode(Answer(called.host, called.call, result)))
+        return encode(Answer(called.host, called.call, result))
 
     def _call(self, called: Called) -> Results:
         functions = self._functions.get(called.callbacks.program)

@@ -21,6 +21,8 @@ from polypath.client.folder import open_pipe
 from polypath.launch.runtime_dir import ClusterRecord
 
 _LOOKS: Final = 200
+_PATIENCE: Final = 5
+"""Seconds for what the thread has still to tell."""
 _EVERY: Final = 0.05
 """How often at most, and every how many seconds, a process that ends looks for the last word."""
 
@@ -52,7 +54,9 @@ class HeadWatch:
         atexit.unregister(self._stop_at_exit)
         os.close(self._stop)
         self._stop = -1
-        self._thread.join()
+        self._thread.join(_PATIENCE)
+        if self._thread.is_alive():
+            return  # It tells somebody who does not read, and has the pipes still.
         os.close(self._stopped)
         os.close(self._pidfd)
         if self._pipe is not None:

@@ -45,7 +45,7 @@ from polypath.controller.state import (
     Unloading,
     Value,
 )
-from polypath.messages import Command, Execute, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload
+from polypath.messages import Command, Delete, Execute, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload
 from polypath.types import (
     SERVER_HANDLES,
     ArraySpec,
@@ -125,7 +125,7 @@ class Core:
     # --- Towards workers ----------------------------------------------------------------------
 
     def send(self, hosts: tuple[HostId, ...], command: Command) -> None:
-        """Append to the log for `hosts`; a host that is on its way up gets it once it is there."""
+        """Append to the log for `hosts`; those of an island that is being started get it once the island is up."""
         self.forget_freed()
         self._append(hosts, command)
 
@@ -140,28 +140,44 @@ class Core:
                 self.sequence += 1
                 self.effects.append(Send(hosts, self.sequence, command, more))
             return
+        by_island: dict[IslandId, list[HostId]] = {}
+        for host in hosts:
+            by_island.setdefault(self.hosts[host].island, []).append(host)
         ready: list[HostId] = []
-        for host_id in hosts:
-            host = self.hosts[host_id]
-            if host.state is HostState.UP:
-                ready.append(host_id)
-            elif host.state is not HostState.DOWN:
-                host.held.append(command)
+        for number, members in by_island.items():
+            island = self.islands[number]
+            if island.complete:
+                ready += members
+            elif self.hosts[members[0]].state is not HostState.DOWN:
+                island.held.append((tuple(members), command))
         if ready:
             self.sequence += 1
-            self.effects.append(Send(tuple(ready), self.sequence, command))
+            self.effects.append(Send(tuple(sorted(ready)), self.sequence, command))
+
+    def send_now(self, host: HostId, command: Command) -> None:
+        """Append to the log for a host that is up, though others of its island may not be."""
+        self.sequence += 1
+        self.effects.append(Send((host,), self.sequence, command))
 
     @property
     def all_up(self) -> bool:
         """Whether every host is: then nobody has to look at each."""
         return self.up == len(self.hosts)
 
-    def drop_held(self, host: Host) -> None:
-        """Forget the commands that a host would have got, and the files that they would have read."""
-        buffers = [buffer.data for command in host.held if isinstance(command, Put) for buffer in command.buffers]
-        if files := tuple(data for data in buffers if isinstance(data, Shared)):
-            self.effects.append(Discard(files))
-        host.held.clear()
+    def send_held(self, island: Island) -> None:
+        """All hosts of the island are up: they get what was held for them."""
+        held, island.held = island.held, []
+        for hosts, command in held:
+            self.send(hosts, command)
+
+    def drop_held(self, island: Island) -> None:
+        """Forget the commands that were held, and the files that they would have read, but not what ends something."""
+        held, island.held = island.held, []
+        island.held = [each for each in held if isinstance(each[1], Forget | Delete | Unload)]
+        puts = [command for _, command in held if isinstance(command, Put)]
+        files = [buffer.data for put in puts for buffer in put.buffers if isinstance(buffer.data, Shared)]
+        if files:
+            self.effects.append(Discard(tuple(files)))
 
     def ask(
         self,
@@ -211,7 +227,7 @@ class Core:
     def _tell(self, sender: HostId, takers: Iterable[HostId]) -> None:
         """Nothing to a host that is not up: it hears of all when it is."""
         if takers and self.hosts[sender].state is HostState.UP:
-            self.send((sender,), Peers(tuple(self._peer(self.hosts[taker]) for taker in sorted(takers))))
+            self.send_now(sender, Peers(tuple(self._peer(self.hosts[taker]) for taker in sorted(takers))))
 
     def _peer(self, host: Host) -> Peer:
         if host.state is HostState.UP and host.peer is not None:
@@ -393,15 +409,23 @@ class Core:
         self.reply(request, Loaded(handle, info, ready))
         return executable
 
+    def have_loaded(self, executable: Executable) -> None:
+        """Have the workers load a program again that was lost with a process: what is sent next may run it."""
+        if not executable.loaded and executable.source is not None:
+            self.available(executable.hosts)
+            executable.loaded = True
+            self.send(executable.hosts, executable.source)
+
     def unload(self, executable: Executable) -> None:
-        loaded = self.executables.pop(executable.id, None) is not None and bool(executable.hosts)
+        loaded = self.executables.pop(executable.id, None) is not None and executable.loaded
         if loaded:
             self.send(executable.hosts, Unload(executable.id))
         if isinstance(executable.does, Exchange | Notify):
             self.send(tuple(sorted(executable.does.hosts)), Unload(executable.id))
-        if executable.callbacks is None:
+        if executable.source is None or executable.source.callbacks is None:
             return
-        self.unloading[executable.id] = Unloading(executable.callbacks, set(executable.hosts) if loaded else set())
+        hosts = set(executable.hosts) if loaded else set[HostId]()
+        self.unloading[executable.id] = Unloading(executable.source.callbacks, hosts)
         self.quiet(executable.id, None)
 
     def quiet(self, number: ExecutableId, host: HostId | None) -> None:

@@ -66,13 +66,11 @@ class Programs:
                 f"A program cannot span islands {sorted(islands)}, whose hosts share no interconnect; use a mesh "
                 "of one island's devices (their `slice_index` tells) and jax.device_put between them.",
             )
-        executable = Executable(next(core.ids), hosts, request.callbacks)
-        core.executables[executable.id] = executable
-        command = messages.Compile(
-            executable.id, request.program, request.options, devices, request.kind, request.callbacks
-        )
-        core.compilations[executable.id] = Compilation(request.session, request.op, executable, set(hosts), command)
-        core.send(hosts, command)
+        number = next(core.ids)
+        source = messages.Compile(number, request.program, request.options, devices, request.kind, request.callbacks)
+        executable = core.executables[number] = Executable(number, hosts, source)
+        core.compilations[number] = Compilation(request.session, request.op, executable, set(hosts))
+        core.have_loaded(executable)
 
     def compile_reshard(self, request: events.CompileReshard) -> None:
         """Nothing to compile: what it does is known when it has arguments."""
@@ -87,7 +85,10 @@ class Programs:
                 self._core.found_compiled += len(report.hosts)
         compilation = self._core.compilations.get(report.executable)
         if compilation is None:
-            return  # Of a session that is gone, or it failed with another host.
+            executable = self._core.executables.get(report.executable)
+            if executable is not None and isinstance(report.result, Failure):
+                executable.loaded = False  # After a loss: the next execution has it loaded once more.
+            return
         if isinstance(report.result, Failure):
             compilation.failure = compilation.failure or report.result
         else:
@@ -123,10 +124,12 @@ class Programs:
 
     def cost_analysis(self, request: events.CostAnalysis) -> None:
         executable, _ = self._loaded(self._core.session(request), request.executable)
+        self._core.have_loaded(executable)
         self._core.ask(request, executable.hosts[:1], lambda n: messages.CostAnalysis(n, executable.id))
 
     def program_text(self, request: events.ProgramText) -> None:
         executable, _ = self._loaded(self._core.session(request), request.executable)
+        self._core.have_loaded(executable)
         self._core.ask(request, executable.hosts[:1], lambda n: messages.ProgramText(n, executable.id))
 
     def default_layout(self, request: events.DefaultLayout) -> None:
@@ -187,6 +190,7 @@ class Programs:
             if does is not None:
                 self._reshard(session, request, does, args, results, status)
                 return
+            core.have_loaded(executable)
         except Refused as refused:
             if request.fill_status:
                 session.futures[status] = Future(failure=refused.failure)

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from polypath.controller.events import CompileReshard, Handle
-from polypath.messages import Callbacks, Command, Peer
+from polypath.messages import Callbacks, Command, Compile, Peer
 from polypath.types import (
     ArraySpec,
     Device,
@@ -47,7 +47,10 @@ class Executable:
 
     id: ExecutableId
     hosts: tuple[HostId, ...]
-    callbacks: Callbacks | None = None
+    source: Compile | None = None
+    """What the workers compile, kept to compile it again after a loss; None for a program that runs nowhere."""
+    loaded: bool = False
+    """Whether its workers have it, or will have it before what is sent to them next."""
     info: ProgramInfo | None = None
     outputs: tuple[tuple[ArraySpec, tuple[HostId, ...]], ...] = ()
     """The type of each result, and where it will be."""
@@ -145,8 +148,6 @@ class Compilation:
     op: int
     executable: Executable
     waiting: set[HostId]
-    command: Command
-    """To ask again, should a worker be started anew meanwhile."""
     infos: dict[HostId, ProgramInfo] = dataclasses.field(default_factory=dict[HostId, ProgramInfo])
     failure: Failure | None = None
 
@@ -176,7 +177,7 @@ TRANSITIONS: dict[HostState, frozenset[HostState]] = {
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Host:
-    """One worker, and the commands it will get once it is up (again)."""
+    """One worker."""
 
     id: HostId
     island: IslandId
@@ -188,11 +189,8 @@ class Host:
     """The hosts that it sends shards to: it hears where they are, and of changes."""
     known_to: set[HostId] = dataclasses.field(default_factory=set[HostId])
     """The hosts that send it shards."""
-    held: list[Command] = dataclasses.field(default_factory=list[Command])
     snapshot: str = ""
     """The folder of the snapshot it was told to write; empty if it wrote none."""
-    left_at: int = 0
-    """The next id when it was told to: what is younger was held, and is not in the snapshot."""
     losses: int = 0
     """How often it was lost since it last came up."""
 
@@ -204,8 +202,21 @@ class Island:
     id: IslandId
     hosts: tuple[HostId, ...]
     formations: int = 1
+    up: int = 0
+    """How many of its hosts are up."""
+    held: list[tuple[tuple[HostId, ...], Command]] = dataclasses.field(
+        default_factory=list[tuple[tuple[HostId, ...], Command]]
+    )
+    """The commands that its hosts get once all of them are up (again), in the log's order."""
+    held_since: int = 0
+    """The first id of what held commands make and ask."""
     loss: Failure | None = None
     """What became of the host that was lost last."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all hosts are up: only then do they get commands."""
+        return self.up == len(self.hosts)
 
 
 Requests = dict[RequestId, Pending]

@@ -1,11 +1,18 @@
 """What workers report, and what happens when one is lost.
 
-A worker that is lost takes with it every value and program that needs it: those fail at
-once. The other workers of its island cannot run programs together with the new one before
-they have formed a new group, and a group is formed when processes start. So each of them is
-told to write a `Snapshot` of what it still holds and to end; then the whole island is started
-again, every worker loads its own snapshot, and what did not need the lost host lives on.
-Commands for an island on its way are held and sent when it is up.
+A worker that is lost takes with it every value that needs it: those fail at once. The other
+workers of its island cannot run programs together with the new one before they have formed a
+new group, and a group is formed when processes start. So each of them is told to write a
+`Snapshot` of the values it still holds and to end; then the whole island is started again,
+every worker loads its own snapshot, and the values that did not need the lost host live on.
+
+Commands for an island on its way are held and sent when all of it is up. If another host is lost
+meanwhile, they are dropped, and what they were to make fails: a part of what hosts were
+to do together could not be done by the others.
+
+A program of XLA gives the same wherever it is loaded, so an island that starts again has none, and
+each is loaded again, from what the client sent, when it is next needed. Other programs keep
+something in the workers' processes (Python's objects, a trace) and fail for good.
 """
 
 from __future__ import annotations
@@ -17,7 +24,7 @@ from polypath import messages
 from polypath.controller import events
 from polypath.controller.core import Core
 from polypath.controller.programs import Programs
-from polypath.controller.state import TRANSITIONS, Host, HostState, Island
+from polypath.controller.state import TRANSITIONS, Executable, Host, HostState, Island
 from polypath.types import Code, Failure, HostId, RequestId
 
 Handler = Callable[[Any], None]
@@ -62,9 +69,9 @@ class Workers:
         core.platform = core.platform or report.platform
         core.devices.update((device.id, device) for device in report.devices)
         core.tell_peers(host)
-        held, host.held = host.held, []
-        for command in held:
-            core.send((host.id,), command)
+        island = core.islands[host.island]
+        if island.complete:
+            core.send_held(island)
 
     def lost(self, event: events.WorkerLost) -> None:
         """The process is gone: in order (it was told to write a snapshot) or not."""
@@ -93,15 +100,9 @@ class Workers:
             return
         host.snapshot = f"{core.snapshot_folder}/{host.id}"
         failure = self._island_failure(host)
-        kept, programs = set(report.values), set(report.executables)
-        older = [v for v in list(core.values.values()) if v.id < host.left_at and host.id in v.hosts]
+        kept, since = set(report.values), core.islands[host.island].held_since
+        older = [v for v in list(core.values.values()) if v.id < since and host.id in v.hosts]
         core.fail([v for v in older if v.id not in kept], failure, without=host.id)
-        for executable in core.executables.values():
-            if executable.id < host.left_at and host.id in executable.hosts and executable.id not in programs:
-                executable.failure = executable.failure or failure
-        for compilation in core.compilations.values():
-            if compilation.executable.id < host.left_at and host.id in compilation.waiting:
-                host.held.insert(0, compilation.command)
 
     def _gather(self, island: Island) -> None:
         """Have the rest of the island leave; once all are away, start it as a new group."""
@@ -110,11 +111,11 @@ class Workers:
         for host in hosts:
             if host.state is HostState.UP:
                 path = f"{core.snapshot_folder}/{host.id}"
-                core.send((host.id,), messages.Snapshot(path, SNAPSHOT_PATIENCE))
-                host.left_at = next(core.ids)
+                core.send_now(host.id, messages.Snapshot(path, SNAPSHOT_PATIENCE))
                 host.peer = None
                 self._move(host, HostState.LEAVING)
                 core.tell_peers(host)
+        self._compile_again(island)
         starting = [host for host in hosts if host.state is HostState.STARTING]
         if starting or any(host.state is not HostState.AWAY for host in hosts):
             # A worker that is still forming the old group would wait for the lost one for ever.
@@ -127,6 +128,15 @@ class Workers:
             host.snapshot = ""
         core.effects.append(events.Start(island.id, island.hosts, snapshots, island.formations))
 
+    def _compile_again(self, island: Island) -> None:
+        """Have what was being compiled for the island compiled by its next processes."""
+        core = self._core
+        for compilation in core.compilations.values():
+            executable = compilation.executable
+            if not executable.loaded and executable.source is not None:
+                executable.loaded = True
+                core.send(executable.hosts, executable.source)
+
     def _give_up(self, island: Island, cause: str) -> None:
         core = self._core
         for host_id in island.hosts:
@@ -136,44 +146,88 @@ class Workers:
                 self._move(host, HostState.AWAY)
             self._fail_host(host, f"its island was given up: {cause}")
             self._move(host, HostState.DOWN)
-            core.drop_held(host)
+        island.held.clear()
+        assert island.loss is not None
+        for compilation in list(core.compilations.values()):
+            if not compilation.waiting.isdisjoint(island.hosts):
+                compilation.failure = compilation.failure or island.loss
+                self._programs.finish(compilation, tuple(compilation.waiting))
 
     def _fail_host(self, host: Host, cause: str) -> None:
-        """Fail every value, program and question that needs this host."""
+        """Fail every value and question that needs this host, and what was held for its island."""
         core = self._core
         failure = Failure(
             Code.DATA_LOSS,
-            f"Host {host.id} of island {host.island} was lost ({cause}), and with it the values and programs "
-            "that needed its devices; put the data there again and compile anew, which waits until the host is back.",
+            f"Host {host.id} of island {host.island} was lost ({cause}), and with it the values that needed its "
+            "devices; put the data there again and run the program again, which waits until the host is back.",
         )
-        core.islands[host.island].loss = failure
+        island = core.islands[host.island]
+        island.loss = failure
         core.forget_freed(without=host.id)
         core.fail([v for v in list(core.values.values()) if host.id in v.hosts], failure, without=host.id)
-        for executable in list(core.executables.values()):
-            if host.id not in executable.hosts or executable.failure is not None:
-                continue
-            executable.failure = failure
-            rest = tuple(other for other in executable.hosts if other != host.id)
-            core.send(rest, messages.Unload(executable.id))
-            executable.hosts = ()
-            core.executables.pop(executable.id, None)
-        for compilation in list(core.compilations.values()):
-            if host.id in compilation.waiting:
-                compilation.failure = compilation.failure or failure
-                compilation.waiting &= {host.id}
-                self._programs.finish(compilation, (host.id,))
         for number, pending in list(core.pending.items()):
             if host.id in pending.waiting:
                 self._answer(number, (host.id,), failure)
         self._programs.notices.lost(host.id)
-        core.drop_held(host)
+        if not island.complete:
+            self._drop_held(island, failure)
+
+    def _drop_held(self, island: Island, failure: Failure) -> None:
+        core, since = self._core, island.held_since
+        core.drop_held(island)
+        members = set(island.hosts)
+        made = [v for v in list(core.values.values()) if v.id >= since and not members.isdisjoint(v.hosts)]
+        core.fail(made, failure)
+        for number, pending in list(core.pending.items()):
+            if number >= since and not members.isdisjoint(pending.waiting):
+                self._answer(number, tuple(pending.waiting), failure)
+        for host in island.hosts:
+            self._programs.notices.lost(host)
+            for number in list(core.unloading):
+                core.quiet(number, host)
+        self._end_programs(island)
+        island.held_since = next(core.ids)
+
+    def _end_programs(self, island: Island) -> None:
+        """The island's next processes will have no program."""
+        core, members = self._core, set(island.hosts)
+        for executable in list(core.executables.values()):
+            if executable.source is None or members.isdisjoint(executable.hosts):
+                continue
+            executable.loaded = False
+            elsewhere = tuple(host for host in executable.hosts if host not in members)
+            core.send(elsewhere, messages.Unload(executable.id))
+            if executable.source.kind == "xla" or executable.id in core.compilations:
+                continue
+            executable.failure = self._end_of(executable, island)
+            core.executables.pop(executable.id)
+
+    @staticmethod
+    def _end_of(executable: Executable, island: Island) -> Failure:
+        name = "" if executable.info is None else executable.info.name
+        loss = f" ({island.loss.message.partition(';')[0]})" if island.loss else ""
+        if executable.source is not None and executable.source.kind == "python":
+            ended, remedy = f"The colocated function {name}", "call jax.clear_caches() and make its objects anew"
+        else:
+            ended, remedy = f"The program {name!r}, which is no compiler's,", "make it anew"
+        return Failure(
+            Code.DATA_LOSS,
+            f"{ended} ended, with what it kept, when island {island.id} was started again{loss}; {remedy}.",
+        )
 
     def _move(self, host: Host, state: HostState) -> None:
         if state not in TRANSITIONS[host.state]:
             raise AssertionError(f"Host {host.id} cannot go from {host.state} to {state}.")
-        self._core.given_up |= state is HostState.DOWN
-        self._core.up += (state is HostState.UP) - (host.state is HostState.UP)
+        core, island = self._core, self._core.islands[host.island]
+        core.given_up |= state is HostState.DOWN
+        was_complete = island.complete
+        change = (state is HostState.UP) - (host.state is HostState.UP)
+        core.up += change
+        island.up += change
         host.state = state
+        if was_complete and not island.complete:
+            island.held_since = next(core.ids)
+            self._end_programs(island)
 
     # --- Answers ------------------------------------------------------------------------------
 

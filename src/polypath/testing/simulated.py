@@ -58,7 +58,6 @@ class SimulatedWorker:
             described,
             messages.Peer(self.host, f"sim:{self.host}"),
             tuple(self.values),
-            tuple(self.executables),
         )
 
     def apply(self, outputs: int) -> list[AnyReport]:
@@ -91,8 +90,8 @@ class SimulatedWorker:
                 self._need(*args)
                 self.values.update(outs, (status,) if status else ())
                 self._tell(question)
-            case messages.Delete(values=values):
-                self._need(*values)
+            case messages.Delete():
+                pass  # What is gone has no buffers, and what is deleted has an id still.
             case messages.Forget(values=values):
                 self.values.difference_update(values)
             case messages.Compile(executable=executable, devices=devices):
@@ -116,7 +115,7 @@ class SimulatedWorker:
             case messages.ProgramText(request=request):
                 return [messages.Answered(self.host, request, messages.Inline(b"HloModule simulated"))]
             case messages.Snapshot():
-                return [messages.Left(self.host, tuple(self.values), tuple(self.executables))]
+                return [messages.Left(self.host, tuple(self.values))]
             case _:
                 assert isinstance(command, messages.Peers | messages.Return), f"{command} is not simulated"
         return []
@@ -244,8 +243,7 @@ class SimulatedCluster:
         worker = SimulatedWorker(host, island, range(first, first + self._per_host))
         worker.told = self.told
         if restored:
-            old = self._snapshots[host]
-            worker.values, worker.executables = old.values, old.executables
+            worker.values = self._snapshots[host].values
         return worker
 
 

@@ -40,15 +40,16 @@ def main() -> None:
     """Run until told to end."""
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    status = 0
+    status = 1
     try:
         run()
-    except Exception as error:
+        status = 0
+    except BaseException as error:
         traceback.print_exc()
         print(error, file=sys.stderr, flush=True)  # The launcher hands the last line on.
-        status = 1
-    # Not sys.exit: threads may hang in collectives whose peers are gone, or in reading stdin.
-    os._exit(status)
+    finally:
+        # Not sys.exit: threads may hang in collectives whose peers are gone, or in reading stdin.
+        os._exit(status)
 
 
 def run() -> None:

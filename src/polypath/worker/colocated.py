@@ -56,7 +56,7 @@ class _Function(Program):
         )
         self.parameters = ()
         self.call: Callable[..., Any] | None = None
-        """None once it was freed, and where it was of an earlier process."""
+        """None once it was freed."""
         self.in_tree: Any = None
         self.in_specs: Sequence[Any] = ()
         self.out_tree: Any = None
@@ -108,22 +108,11 @@ class ColocatedPython(Runner):
             ) from error
         return function
 
-    def reload(self, source: Source) -> Program:
-        """Not the function: what it kept is gone, and without that it could give wrong results."""
-        return _Function(
-            source, msgspec.msgpack.decode(source.program, type=PythonProgram), self._place(source.devices)
-        )
-
     # --- Running
 
     def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int, end: bool) -> Launched:
         assert isinstance(program, _Function)
-        if program.call is None:
-            raise WorkerFailure(
-                Code.DATA_LOSS,
-                f"The colocated function {program.name} ended, with what it kept, when host {self._host} was started "
-                "again after a loss in its island; call jax.clear_caches() and make its objects anew.",
-            )
+        assert program.call is not None
         if len(args) != len(program.in_specs):
             raise ValueError(f"{program.name} takes {len(program.in_specs)} arrays and got {len(args)}.")
         with jaxlib.x64(program.x64):

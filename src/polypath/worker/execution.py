@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from polypath import messages as m
-from polypath.types import Code, DeviceId, ExecutableId, Failure, ProgramKind, ValueId
+from polypath.types import Code, DeviceId, Failure, ProgramKind, ValueId
 from polypath.worker.executors.base import Launched, Program, Runner
 from polypath.worker.failures import WorkerFailure, failure_of
 from polypath.worker.lanes import Lane, Lanes
+from polypath.worker.programs import Programs
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.waits import Pending, Waits
 
@@ -29,7 +30,7 @@ class Executions:
     def __init__(
         self,
         runners: Mapping[ProgramKind, Runner],
-        programs: Mapping[ExecutableId, Program],
+        programs: Programs,
         store: Store,
         lanes: Lanes,
         waits: Waits,
@@ -57,10 +58,8 @@ class Executions:
 
     def _start(self, command: m.Execute) -> None:
         store = self._store
-        program = self._programs.get(command.executable)
         try:
-            if program is None:
-                raise WorkerFailure(Code.NOT_FOUND, f"Executable {command.executable} is not on this worker.")
+            program = self._programs.get(command.executable)
             args = store.get_all(command.args)
             if self._goes_beside(program, args, command):
                 self._beside(program, args, command)
@@ -70,7 +69,7 @@ class Executions:
             failure = failure_of(error)
             named = command.outs + ((command.status,) if command.status else ())
             store.fail(named, failure)
-            self._fail(named, failure, program is not None and _spans(program))
+            self._fail(named, failure, self._programs.spans(command.executable))
             return
         if program.info.donated:
             self._mark_donated(program, command)
@@ -122,6 +121,7 @@ class Executions:
         lane = self._lane_of(program, command)
         # What was started before and has not come to it may still read what is donated.
         wait_for_others = self._lanes.others(lane) if _donates(program, command) else None
+        spans = self._programs.spans(command.executable)
 
         def run() -> None:
             if wait_for_others is not None:
@@ -133,7 +133,7 @@ class Executions:
                 for pending in outs:
                     _resolve(pending, dict.fromkeys(pending, failure))
                 end.resolve(failure)
-                self._fail(command.outs, failure, _spans(program))
+                self._fail(command.outs, failure, spans)
                 return
             for pending, out in zip(outs, launched.outs, strict=True):
                 _resolve(pending, out.shards)
@@ -162,8 +162,3 @@ def _resolve(pending: dict[DeviceId, Pending], shards: Mapping[DeviceId, Shard |
 
 def _donates(program: Program, command: m.Execute) -> bool:
     return any(index not in command.kept for index in program.info.donated)
-
-
-def _spans(program: Program) -> bool:
-    """Whether other hosts run a part of the program."""
-    return program.kind == "xla" and len(program.place.local) < len(program.place.devices)

@@ -21,9 +21,10 @@ from polypath import messages as m
 from polypath.types import Code, DeviceId, ExecutableId, Failure, ValueId
 from polypath.worker import host, protos
 from polypath.worker.config import WorkerConfig
-from polypath.worker.executors.base import Executor, Program
+from polypath.worker.executors.base import Executor
 from polypath.worker.failures import DELETED, FailedValue, WorkerFailure, failure_of
 from polypath.worker.notices import Notices
+from polypath.worker.programs import Programs
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.waits import Pending
 
@@ -51,7 +52,7 @@ class Questions:
         send: Callable[[m.Report], None],
         executor: Executor,
         store: Store,
-        programs: dict[ExecutableId, Program],
+        programs: Programs,
     ) -> None:
         self._host = config.host
         self._hosts = (config.host,)
@@ -264,20 +265,15 @@ class Questions:
 
     # --- Programs -----------------------------------------------------------------------------
 
-    def _program(self, name: ExecutableId) -> Program:
-        if name not in self._programs:
-            raise WorkerFailure(Code.NOT_FOUND, f"Executable {name} is not on this worker.")
-        return self._programs[name]
-
     def _cost_analysis(self, question: m.CostAnalysis) -> None:
         def answer() -> m.Inline:
-            costs = self._executor.cost_analysis(self._program(question.executable))
+            costs = self._executor.cost_analysis(self._programs.get(question.executable))
             return m.Inline(msgspec.msgpack.encode(costs))
 
         self._later(question, answer)
 
     def _program_text(self, question: m.ProgramText) -> None:
-        self._later(question, lambda: m.Inline(self._executor.text(self._program(question.executable)).encode()))
+        self._later(question, lambda: m.Inline(self._executor.text(self._programs.get(question.executable)).encode()))
 
     def _default_layout(self, question: m.DefaultLayout) -> None:
         def answer() -> m.Inline:
@@ -296,7 +292,7 @@ class Questions:
 
     def _holdings(self, question: m.Holdings) -> None:
         with self._lock:
-            held = {"values": len(self._store), "programs": len(self._programs), "questions": len(self._open)}
+            held = {"values": len(self._store), "programs": len(self._programs.loaded), "questions": len(self._open)}
         held |= {"threads": threading.active_count(), "files": len(list(Path("/proc/self/fd").iterdir()))}
         self._now(question, lambda: m.Inline(msgspec.msgpack.encode(held)))
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,19 +18,20 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from polypath import messages as m
-from polypath.types import Code, ExecutableId, Failure, ProgramKind, ValueId
+from polypath.types import ExecutableId, Failure, ProgramKind, ValueId
 from polypath.worker import host, protos, snapshot
 from polypath.worker.callbacks import HostCallbacks
 from polypath.worker.config import WorkerConfig
 from polypath.worker.execution import Executions
-from polypath.worker.executors.base import Executor, Program, Runner, Source
+from polypath.worker.executors.base import Executor, Program, Runner
 from polypath.worker.exports import Exports
 from polypath.worker.failures import WorkerFailure, failure_of
 from polypath.worker.imports import Imports
-from polypath.worker.lanes import Lane, Lanes
+from polypath.worker.lanes import Lanes
 from polypath.worker.links import Links
 from polypath.worker.peers import PeerLink, PeerPost
 from polypath.worker.plugins.runner import Plugins
+from polypath.worker.programs import Programs
 from polypath.worker.questions import Handler, Questions
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.transfers import Transfers
@@ -73,11 +73,8 @@ class Worker:
         self._executor = executor
         self._waits = waits
         self.store: Final = Store()
-        self.programs: Final[dict[ExecutableId, Program]] = {}
-        self._sources: dict[ExecutableId, Source] = {}
         self._post = PeerPost(channel.peers)
         self._lanes = Lanes()
-        self._farewells = Lane("farewells")
         self._transfers = Transfers(executor, self.store, self._post, waits, self._lanes)
         self._links = Links()
         local = {device.id for device in executor.devices}
@@ -90,10 +87,12 @@ class Worker:
             self._runners["python"] = executor.python
         if config.platform != "null":
             self._runners["plugin"] = Plugins(config.host, executor)
-        self._questions = Questions(config, channel.send, executor, self.store, self.programs)
+        self._programs = Programs(config.host, local, self._runners, channel.send, self._lanes, waits, compilers)
+        self.programs: Final[dict[ExecutableId, Program]] = self._programs.loaded
+        self._questions = Questions(config, channel.send, executor, self.store, self._programs)
         self._executions = Executions(
             self._runners,
-            self.programs,
+            self._programs,
             self.store,
             self._lanes,
             waits,
@@ -102,8 +101,6 @@ class Worker:
             in_order=executor.platform.name != "cpu",
         )
         self._local = local
-        self._compilers = compilers or ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
-        self._lock = threading.Lock()
         store = self.store
         self.handlers: dict[type[m.Command], Handler] = {
             m.Execute: self._executions.execute,
@@ -116,7 +113,7 @@ class Worker:
             m.Import: self._making(imports.take),
             m.Delete: self._delete,
             m.Forget: lambda command: store.forget(command.values),
-            m.Compile: self._compile,
+            m.Compile: self._programs.compile,
             m.Unload: self._unload,
             m.Return: self.returned,
             **self._questions.handlers(),
@@ -214,68 +211,17 @@ class Worker:
             if not isinstance(part, bytes | Pending):
                 self._executor.delete(part)
 
-    # --- Programs
-
-    def _compile(self, command: m.Compile) -> None:
-        if not self._local.intersection(command.devices):
-            return
-        source = Source(command.program, command.options, command.devices, command.kind, command.callbacks)
-        self._sources[command.executable] = source
-        self._compilers.submit(self._compile_now, command.executable, source)
-
-    def _compile_now(self, name: ExecutableId, source: Source) -> None:
-        compiled = False
-        try:
-            program = self._runner(source).compile(source)
-        except Exception as error:
-            with self._lock:
-                self._sources.pop(name, None)
-            result = failure_of(error)
-        else:
-            result, compiled = program.info, program.compiled
-            with self._lock:
-                if self._sources.get(name) is source:  # else it was unloaded meanwhile
-                    self.programs[name] = program
-        self._channel.send(m.Compiled((self._host,), name, result, compiled))
-
-    def _runner(self, source: Source) -> Runner:
-        runner = self._runners.get(source.kind)
-        if runner is None:
-            raise WorkerFailure(Code.UNIMPLEMENTED, f"This worker runs no programs of kind {source.kind}.")
-        return runner
-
     def _unload(self, command: m.Unload) -> None:
         self._links.unload(command.executable)
         self._questions.unload(command.executable)
-        with self._lock:
-            source = self._sources.pop(command.executable, None)
-            program = self.programs.pop(command.executable, None)
-        if program is not None and program.kind == "python":
-            self._lanes.after_all(program.close, user_code=True)
-        elif program is not None and program.kind == "plugin":
-            self._lanes["plugin"].submit(program.close)
-        elif source is not None and source.callbacks is not None:
-            # After what is to be started still; waiting for the ends of all must hold up nothing else.
-            quiet = partial(self._quiet, command.executable, program)
-            self._lanes.after_all(partial(self._farewells.submit, quiet))
-
-    def _quiet(self, name: ExecutableId, program: Program | None) -> None:
-        if program is not None:
-            program.close()
-        self._channel.send(m.Quiet(self._host, name))
+        self._programs.unload(command.executable)
 
     # --- Beginning and end
 
     def join(self) -> None:
         """Report that this worker is up, with what its snapshot held."""
         if self._config.snapshot:
-            self._sources = snapshot.load(Path(self._config.snapshot), self.store, self._executor)
-            loading: dict[ExecutableId, Future[Program]] = {
-                name: self._compilers.submit(self._runner(source).reload, source)
-                for name, source in self._sources.items()
-            }
-            for name, program in loading.items():
-                self.programs[name] = program.result()
+            snapshot.load(Path(self._config.snapshot), self.store, self._executor)
         devices = self._executor.devices
         peer = msgspec.structs.replace(self._channel.peers.me, devices=tuple(device.id for device in devices))
         self._channel.send(
@@ -286,20 +232,16 @@ class Worker:
                 devices=devices,
                 peer=peer,
                 values=tuple(name for name, _ in self.store.items()),
-                executables=tuple(self.programs),
             )
         )
 
     def _leave(self, command: m.Snapshot) -> None:
-        with self._lock:
-            # A plugin's work ends with this process. Python's does too, and its programs are kept to say so.
-            sources = {name: self._sources[name] for name, each in self.programs.items() if each.kind != "plugin"}
         try:
             written = snapshot.save(
-                Path(command.path), list(self.store.items()), sources, self._executor, self._waits, command.patience
+                Path(command.path), list(self.store.items()), self._executor, self._waits, command.patience
             )
         except OSError as error:
             _log.warning("The snapshot %s cannot be written (%s): its values are lost.", command.path, error)
-            written, sources = (), {}
+            written = ()
         self._questions.close()
-        self._channel.send(m.Left(self._host, written, tuple(sources)))
+        self._channel.send(m.Left(self._host, written))

@@ -1,7 +1,7 @@
-"""A worker's state in a folder: every computed value's shards, every failure, every program.
+"""A worker's values in a folder: every computed value's shards, every failure.
 
 A file per value holds its bytes, `index` says what they are and is written last, so that a
-folder with an index is whole. Programs are kept as what they were compiled from.
+folder with an index is whole. Programs are not in it: the controller has them loaded again.
 
 A value that is not computed in time is left out. Each is read on a thread of its own, because
 on CPU also an array that says it is ready can hang in being read, where a program on its
@@ -18,8 +18,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from polypath.types import DeviceId, ExecutableId, Failure, ValueId
-from polypath.worker.executors.base import Executor, Source
+from polypath.types import DeviceId, Failure, ValueId
+from polypath.worker.executors.base import Executor
 from polypath.worker.failures import failure_of
 from polypath.worker.host import numpy_dtype
 from polypath.worker.store import Shard, Store, Value
@@ -41,7 +41,6 @@ class _Shard(msgspec.Struct, frozen=True, array_like=True):
 class _Index(msgspec.Struct, frozen=True, array_like=True):
     values: dict[ValueId, tuple[_Shard, ...]]
     failures: dict[ValueId, Failure]
-    programs: dict[ExecutableId, Source]
 
 
 class _Saving:
@@ -88,7 +87,12 @@ class _Saving:
                     shards.append(_Shard(device, None, (), "", at, len(shard)))
                     continue
                 kind = self._executor.memory_kind(shard)
-                array = np.ascontiguousarray(self._executor.fetch(shard)).reshape(self._executor.shard_type(shard)[1])
+                dtype, shape = self._executor.shard_type(shard)
+                if 0 in shape:  # It may be a token, which cannot be read.
+                    self._executor.wait(shard)
+                    array = np.empty(shape, numpy_dtype(dtype))
+                else:
+                    array = np.ascontiguousarray(self._executor.fetch(shard)).reshape(shape)
                 file.write(array.reshape(-1).view(np.uint8).data)
                 shards.append(_Shard(device, str(array.dtype), array.shape, kind, at, array.nbytes))
         return tuple(shards)
@@ -97,7 +101,6 @@ class _Saving:
 def save(
     folder: Path,
     values: list[tuple[ValueId, Value | Failure]],
-    sources: dict[ExecutableId, Source],
     executor: Executor,
     waits: Waits,
     patience: float,
@@ -120,12 +123,12 @@ def save(
         finished = saving.finished
         waits.wait_at_most(patience, lambda: saving.done)
     written, failed = dict(saving.written), {**failures, **saving.failures}
-    (folder / "index").write_bytes(msgspec.msgpack.encode(_Index(written, failed, sources)))
+    (folder / "index").write_bytes(msgspec.msgpack.encode(_Index(written, failed)))
     return (*written, *failed)
 
 
-def load(folder: Path, store: Store, executor: Executor) -> dict[ExecutableId, Source]:
-    """Fill the store; return the programs that are to be compiled again.
+def load(folder: Path, store: Store, executor: Executor) -> None:
+    """Fill the store.
 
     Raises:
         OSError, msgspec.DecodeError: the folder holds no whole snapshot.
@@ -144,4 +147,3 @@ def load(folder: Path, store: Store, executor: Executor) -> dict[ExecutableId, S
         store.set(name, Value(loaded))
     for name, failure in index.failures.items():
         store.fail((name,), failure)
-    return index.programs

@@ -176,6 +176,24 @@ def case_io_callback_ordered_on_another_device() -> Any:
     return seen
 
 
+def case_io_callback_ordered_after_one_that_raised() -> Any:
+    seen: list[int] = []
+
+    def log(i: Any) -> Any:
+        seen.append(int(i))
+        if seen == [0, 1]:
+            raise RuntimeError("the disk is full")
+        return i
+
+    f = jax.jit(lambda x: io_callback(log, jax.ShapeDtypeStruct((), jnp.int32), x, ordered=True))
+    results: list[int] = []
+    for _ in range(6):  # The failure may be told of by its result, and by the next call.
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            results.append(int(f(jnp.int32(len(results)))))
+    jax.effects_barrier()
+    return seen[:5], results[:4]
+
+
 def case_io_callback_fails_in_barrier() -> Any:
     def fail(_: Any) -> None:
         raise RuntimeError("the disk is full")

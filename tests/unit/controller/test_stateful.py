@@ -9,7 +9,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from polypath.controller import events
 from polypath.messages import HostBuffer
 from polypath.testing import SimulatedCluster
-from polypath.types import ArraySpec, Code, Failure, Sharding
+from polypath.types import ArraySpec, Code, Failure, ProgramKind, Sharding
 
 HOSTS = 4
 DEVICES = 2
@@ -33,15 +33,17 @@ class Machine(RuleBasedStateMachine):
         """Session and number of what workers answer themselves; no more than a client may have open."""
         self.open: set[int] = set()
         self.on: dict[Array, tuple[int, ...]] = {}
+        self.compiled: list[tuple[int, int, tuple[int, ...]]] = []
+        """Session, op and devices of programs that come back after a loss."""
 
     @initialize()
     def start(self) -> None:
         self.cluster.up()
 
-    def ask(self, session: int, kind: type, **fields: object) -> int:
+    def ask(self, session: int, request: type, **fields: object) -> int:
         op = self.cluster.op()
         self.asked[session, op] = True
-        self.cluster.handle(kind(session, op, **fields))
+        self.cluster.handle(request(session, op, **fields))
         return op
 
     @rule(target=sessions)
@@ -93,9 +95,20 @@ class Machine(RuleBasedStateMachine):
         self.on[session, result] = devices
         return session, result
 
-    @rule(target=programs, array=arrays)
-    def compile(self, array: Array) -> tuple[Array, int]:
-        return array, self.ask(array[0], events.Compile, program=b"", options=b"", devices=self.on[array])
+    @rule(target=programs, array=arrays, kind=st.sampled_from(("xla", "python")))
+    def compile(self, array: Array, kind: ProgramKind) -> tuple[Array, int]:
+        op = self.ask(array[0], events.Compile, program=b"", options=b"", devices=self.on[array], kind=kind)
+        if kind == "xla":
+            self.compiled.append((array[0], op, self.on[array]))
+        return array, op
+
+    @rule(program=programs)
+    def look_at(self, program: tuple[Array, int]) -> None:
+        """Ask about a program, which may have to be loaded again for that."""
+        (session, _), op = program
+        loaded = self.cluster.replies.get((session, op))
+        if isinstance(loaded, events.Loaded):
+            self.ask(session, events.ProgramText, executable=loaded.executable)
 
     @rule(target=arrays, program=programs, asks=st.sampled_from((None, False, True)))
     def execute(self, program: tuple[Array, int], asks: bool | None) -> Array:
@@ -172,7 +185,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(host=st.integers(0, HOSTS - 1))
     def kill(self, host: int) -> None:
-        if host in self.cluster.workers:
+        """Also one that is starting; one that is lost so too often is given up, with its island."""
+        if host in self.cluster.workers or any(worker.host == host for worker in self.cluster.starting):
             self.cluster.kill(host)
 
     @rule()
@@ -195,6 +209,7 @@ class Machine(RuleBasedStateMachine):
             told = [(host, of) for host, answered, of in self.cluster.told if answered == number]
             all_told = bool(told) and len({host for host, _ in told}) == told[0][1]
             assert all_told or session not in self.open or (session, number) in self.cluster.unanswerable
+        self.run_all_again()
         for session in list(self.open):
             self.cluster.handle(events.Close(session))
         self.cluster.up()
@@ -203,6 +218,38 @@ class Machine(RuleBasedStateMachine):
         for worker in self.cluster.workers.values():
             assert not worker.values, f"host {worker.host} still has values {worker.values}"
             assert not worker.executables
+
+    def run_all_again(self) -> None:
+        """Each program that its client still has runs, on fresh data."""
+        results: list[Array] = []
+        for session, op, devices in self.compiled:
+            loaded = self.cluster.replies.get((session, op))
+            if session not in self.open or not isinstance(loaded, events.Loaded):
+                continue
+            handle, result = next(self.handles), next(self.handles)
+            spec = ArraySpec("float32", (8,), Sharding(devices, fully_replicated=True))
+            buffers = (HostBuffer((8,), None, devices, b"0" * 32),)
+            self.ask(session, events.Put, arrays=(events.HostArray(handle, spec, None, buffers),))
+            self.ask(
+                session,
+                events.Execute,
+                executable=loaded.executable,
+                args=(handle,),
+                results=(result,),
+                status=0,
+                fill_status=False,
+                kept=(),
+                launch=0,
+                devices=None,
+            )
+            results.append((session, self.ask(session, events.CheckReady, arrays=(result,))))
+        self.cluster.up()
+        for result in results:
+            reply = self.cluster.replies[result]
+            if self.cluster.controller.given_up:
+                assert reply is None or (isinstance(reply, Failure) and reply.code is Code.UNAVAILABLE), reply
+            else:
+                assert reply is None, reply
 
 
 Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -216,14 +216,27 @@ def test_snapshot(start, tmp_path, programs, platform):
     worker.tell(m.Put(4, "string", (1,), "", None, (m.HostBuffer((1,), None, (0,), b"abc"),)))
     worker.tell(m.Delete((3,)), m.Snapshot(str(tmp_path / "s"), 10.0))
     left = worker.report(m.Left)
-    assert (set(left.values), left.executables) == ({2, 3, 4}, (1,))
+    assert set(left.values) == {2, 3, 4}
     assert worker.finish() == 0
     (again,) = start(platform=platform, snapshot=str(tmp_path / "s"))
-    assert (set(again.joined.values), again.joined.executables) == ({2, 3, 4}, (1,))
+    assert set(again.joined.values) == {2, 3, 4}
     assert again.fetch(2, 0, shape=(4,)).tolist() == [0, 1, 2, 3]
     assert again.fetch(4, 0, "string") == b"abc"
     assert again.fetch(3, 0).message == "Array has been deleted."
     again.put(5, np.ones(4, np.float32))
-    again.tell(m.Execute(1, (2, 5), (6, 7), (), 1))
+    # As after a loss: a program is compiled and run one behind the other, and the second waits for the first.
+    again.tell(m.Compile(1, *programs["donate"], (0,)), m.Execute(1, (2, 5), (6, 7), (), 1), m.ProgramText(9, 1))
     assert again.wait(6, 7) is None
     assert again.end() == 0
+
+
+@pytest.mark.parametrize("platform", ["cpu", "null"])
+def test_a_program_that_cannot_be_loaded_again(start, platform):
+    (worker,) = start(platform=platform)
+    worker.tell(m.Compile(1, b"no program", b"", (0,)), m.Execute(1, (), (2,), (), 1))
+    failed, compiled = worker.report(m.Failed), worker.report(m.Compiled)
+    assert failed.values == (2,)
+    assert failed.failure == compiled.result
+    worker.tell(m.Execute(5, (), (3,), (), 1))
+    assert worker.report(m.Failed).failure.message == "Executable 5 is not on this worker."
+    assert worker.end() == 0

@@ -16,6 +16,7 @@ from jax.extend import ifrt_programs
 
 from polypath.client.callbacks import CallbackServer
 from polypath.client.environment import socket_path
+from polypath.client.hooks import interrupts
 from polypath.messages import NUMBERS
 
 _bridge: Any = xla_bridge
@@ -48,6 +49,7 @@ def disconnect() -> None:
     if _server is not None:
         _server.close()
         _server = None
+        interrupts.end()
 
 
 def is_connected() -> bool:
@@ -94,6 +96,7 @@ def callback_server() -> CallbackServer:
         if _server is None:
             path = socket_path(_target)
             _server = CallbackServer(_target.rpartition("://")[2] if path is None else f"unix:{path}", dtype_of, _here)
+            interrupts.begin(_server)
         return _server
 
 

@@ -10,6 +10,7 @@ only read; here it is what landed, unless such are there.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -25,6 +26,7 @@ from jax._src import array as jax_array
 from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
 from polypath.client.hooks import waiting
 from polypath.client.hooks.cluster import compile_request, is_cluster, next_number, replace
+from polypath.client.hooks.interrupts import may_wait_for_functions
 from polypath.client.landing import Landing
 from polypath.client.memory import empty
 from polypath.plugins import EXPORT_REQUEST
@@ -67,6 +69,9 @@ class _Value(property):
             if array._npy_value is None and (found := _read(array)) is not None:
                 found.flags.writeable = False
                 array._npy_value = found
+            elif array._npy_value is None and may_wait_for_functions() and not array.is_deleted():
+                with contextlib.suppress(_errors.JaxRuntimeError):  # Which is told of below.
+                    array.block_until_ready()  # Hears of Ctrl-C, as what follows does not.
             return original(array)
 
         super().__init__(value)

@@ -22,6 +22,7 @@ from jax._src import lib
 
 from polypath.client.hooks import early
 from polypath.client.hooks.cluster import compile_request, is_cluster, replace, takes_numbers
+from polypath.client.hooks.interrupts import interruptible
 from polypath.client.notices import Questions
 from polypath.messages import MOST_ELEMENTS
 from polypath.plugins import NOTIFY_REQUEST
@@ -91,7 +92,7 @@ def _block_until_ready(original: Any) -> Any:
     def block_until_ready(self: Any) -> Any:
         if _waiter is not None and _waiter.wait((self,)):
             return self
-        return original(self)
+        return interruptible(lambda: original(self))
 
     return block_until_ready
 
@@ -107,7 +108,7 @@ def _is_ready(original: Any) -> Any:
 def _batched_block_until_ready(original: Any) -> Any:
     def batched_block_until_ready(arrays: Sequence[Any]) -> None:
         if _waiter is None or not _waiter.wait(arrays):
-            original(arrays)
+            interruptible(lambda: original(arrays))
             if _waiter is not None:
                 _waiter.ask_early(arrays[0])
 

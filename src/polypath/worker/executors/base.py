@@ -43,15 +43,13 @@ class Program(ABC):
 
 
 class Source(msgspec.Struct, frozen=True, array_like=True):
-    """What a program is compiled from; enough to do it again."""
+    """What a program is compiled from."""
 
     program: bytes
     options: bytes
     devices: tuple[DeviceId, ...]
     kind: ProgramKind = "xla"
     callbacks: Callbacks | None = None
-    answers: dict[bytes, bytes] = msgspec.field(default_factory=dict[bytes, bytes])
-    """By question, what the client's functions said while it was compiled; they are not asked twice."""
 
 
 class Launched(msgspec.Struct, eq=False, gc=False):
@@ -68,10 +66,6 @@ class Runner(ABC):
     @abstractmethod
     def compile(self, source: Source) -> Program:
         """Compile and load. Called from any thread; takes its time."""
-
-    def reload(self, source: Source) -> Program:
-        """Load again what an earlier process of this host ran."""
-        return self.compile(source)
 
     @abstractmethod
     def execute(self, program: Program, args: list[Value], kept: tuple[int, ...], launch: int, end: bool) -> Launched:
