@@ -80,6 +80,8 @@ class Elements(Struct, frozen=True):
 
 CALLBACKS_OPTION: Final = "polypath_callbacks"
 """The compile option in which our client says, as JSON, what `Callbacks` a program has."""
+PROGRAM_OPTION: Final = "polypath_program"
+"""The compile option with a program, in base64, that takes the place of the request's."""
 
 
 class Results(Struct, frozen=True, tag="R"):
@@ -417,6 +419,13 @@ class ProgramText(Command, frozen=True):
     executable: ExecutableId
 
 
+class ProgramSource(Command, frozen=True):
+    """Answer `Answered` with a msgpack of what the program was compiled from: StableHLO and serialized options."""
+
+    request: RequestId
+    executable: ExecutableId
+
+
 class DefaultLayout(Command, frozen=True):
     """Answer `Answered` with a serialized XLA `LayoutProto`."""
 
@@ -488,8 +497,8 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Export | Import | Notify | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings
-    | Return | Peers | Snapshot | Shutdown
+    | Fetch | Export | Import | Notify | Await | CostAnalysis | ProgramText | ProgramSource
+    | DefaultLayout | MemoryStats | Holdings | Return | Peers | Snapshot | Shutdown
 )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ class Programs:
             events.Metadata: self.metadata,
             events.CostAnalysis: self.cost_analysis,
             events.ProgramText: self.program_text,
+            events.ProgramSource: self.program_source,
             events.Unload: self.unload,
             events.Execute: self.execute,
             events.ExecuteStatus: self.execute_status,
@@ -128,6 +129,21 @@ class Programs:
     def program_text(self, request: events.ProgramText) -> None:
         executable, _ = self._loaded(self._core.session(request), request.executable)
         self._core.ask(request, executable.hosts[:1], lambda n: messages.ProgramText(n, executable.id))
+
+    def program_source(self, request: events.ProgramSource) -> None:
+        core = self._core
+        wanted = request.fingerprint, request.devices
+        loaded = (each for each in core.executables.values() if each.info is not None and each.hosts)
+        found = next((each for each in loaded if (each.info.fingerprint, each.info.devices) == wanted), None)
+        if found is None:
+            refuse(Code.NOT_FOUND, "The program is not loaded any more, so it cannot be serialized; compile it again.")
+        if found.callbacks is not None:
+            refuse(
+                Code.UNIMPLEMENTED,
+                "The program calls functions of its client, so it cannot be serialized; leave them out.",
+            )
+        core.available(found.hosts[:1])
+        core.ask(request, found.hosts[:1], lambda n: messages.ProgramSource(n, found.id))
 
     def default_layout(self, request: events.DefaultLayout) -> None:
         core = self._core

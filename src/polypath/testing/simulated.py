@@ -113,8 +113,8 @@ class SimulatedWorker:
                 self._tell(command)
             case messages.CostAnalysis(request=request):
                 return [messages.Answered(self.host, request, messages.Inline(msgspec.msgpack.encode({"flops": 1.0})))]
-            case messages.ProgramText(request=request):
-                return [messages.Answered(self.host, request, messages.Inline(b"HloModule simulated"))]
+            case messages.ProgramText(request=request) | messages.ProgramSource(request=request):
+                return [messages.Answered(self.host, request, messages.Inline(b"simulated"))]
             case messages.Snapshot():
                 return [messages.Left(self.host, tuple(self.values), tuple(self.executables))]
             case _:

@@ -14,11 +14,13 @@ from typing import Any
 
 from polypath.client.hooks import (
     analysis,
+    arrays,
     callbacks,
     dlpack,
     getting,
     pacing,
     partitioning,
+    programs,
     putting,
     sending,
     waiting,
@@ -41,7 +43,7 @@ def install(client: Any, target: str, folder: Path | None, shares_memory: bool) 
     global _landing
     uninstall()
     connect(client, target)
-    for module in (analysis, callbacks, dlpack, partitioning, putting):
+    for module in (analysis, arrays, callbacks, dlpack, partitioning, programs, putting):
         module.install()
     _landing = None if folder is None else _land(folder, shares_memory)
     getting.install(client, _landing)

@@ -47,8 +47,8 @@ def install(client: Any, landing: Landing | None) -> None:
     """Put the hooks in place; `landing` is the session's, None if it has none."""
     global _exporter
     _exporter = None if landing is None else _Exporter(client, landing)
-    replace(_Array, "__array__", _array)
-    replace(_Array, "copy_to_host_async", _copy_to_host_async)
+    replace(_Array, "__array__", _array, shortcut=True)
+    replace(_Array, "copy_to_host_async", _copy_to_host_async, shortcut=True)
     if not isinstance(_Array._value, _Value):
         _Array._value = _Value(_Array._value.fget)
 

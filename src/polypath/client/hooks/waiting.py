@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ from polypath.plugins import NOTIFY_REQUEST
 _Array: Any = jax_array.ArrayImpl
 _lib: Any = lib
 _errors: Any = jax.errors
+
+_DELETED: Final = "INVALID_ARGUMENT: BlockHostUntilReady() called on deleted or donated buffer"
 
 _MOST_DEVICES: Final = 64
 """Of an array: the notices of all its hosts are to have room in the pipe."""
@@ -54,9 +56,9 @@ def install(client: Any, folder: Path | None) -> None:
     asks_early = early.install(questions)
     if questions is not None:
         _waiter = _Waiter(client, questions, asks_early)
-    replace(_Array, "block_until_ready", _block_until_ready)
-    replace(_Array, "is_ready", _is_ready)
-    replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready)
+    replace(_Array, "block_until_ready", _block_until_ready, shortcut=True)
+    replace(_Array, "is_ready", _is_ready, shortcut=True)
+    replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready, shortcut=True)
     replace(_lib.xla_client.Client, "live_arrays", _live_arrays)
 
 
@@ -91,7 +93,8 @@ def _block_until_ready(original: Any) -> Any:
     def block_until_ready(self: Any) -> Any:
         if _waiter is not None and _waiter.wait((self,)):
             return self
-        return original(self)
+        with _told_as_elsewhere():
+            return original(self)
 
     return block_until_ready
 
@@ -107,11 +110,23 @@ def _is_ready(original: Any) -> Any:
 def _batched_block_until_ready(original: Any) -> Any:
     def batched_block_until_ready(arrays: Sequence[Any]) -> None:
         if _waiter is None or not _waiter.wait(arrays):
-            original(arrays)
+            with _told_as_elsewhere():
+                original(arrays)
             if _waiter is not None:
                 _waiter.ask_early(arrays[0])
 
     return batched_block_until_ready
+
+
+@contextlib.contextmanager
+def _told_as_elsewhere() -> Generator[None]:
+    """Raise what jaxlib's other clients raise of a deleted array."""
+    try:
+        yield
+    except _errors.JaxRuntimeError as error:
+        if "lready deleted" not in str(error):  # "Array already deleted", "Already deleted array"
+            raise
+        raise _errors.JaxRuntimeError(_DELETED) from None
 
 
 def _live_arrays(original: Any) -> Any:
