@@ -323,6 +323,33 @@ class Export(Command, frozen=True):
     status: ValueId
 
 
+class Part(Struct, frozen=True, array_like=True, gc=False):
+    """A shard among those of an `ExportTogether`."""
+
+    index: int
+    """The client's, for this shard."""
+    value: ValueId
+    device: DeviceId
+    dtype: str
+    size: int
+    """Elements."""
+
+
+class ExportTogether(Command, frozen=True):
+    """Hand shards of several small arrays to the client itself, as one array of bytes.
+
+    First come the indices of all parts, as 32-bit numbers in the order of `parts`, then their elements in that order.
+    Parts of one host follow each other, so each worker sends two pieces. `status` and `executable` are as in `Export`.
+    """
+
+    executable: ExecutableId
+    parts: tuple[Part, ...]
+    address: str
+    number: int
+    """The client's, for the array of bytes."""
+    status: ValueId
+
+
 class Import(Command, frozen=True):
     """Make `out` from an array that the client itself hands over.
 
@@ -497,7 +524,7 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Export | Import | Notify | Await | CostAnalysis | ProgramText | ProgramSource
+    | Fetch | Export | ExportTogether | Import | Notify | Await | CostAnalysis | ProgramText | ProgramSource
     | DefaultLayout | MemoryStats | Holdings | Return | Peers | Snapshot | Shutdown
 )  # fmt: skip
 

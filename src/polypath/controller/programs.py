@@ -133,8 +133,8 @@ class Programs:
     def program_source(self, request: events.ProgramSource) -> None:
         core = self._core
         wanted = request.fingerprint, request.devices
-        loaded = (each for each in core.executables.values() if each.info is not None and each.hosts)
-        found = next((each for each in loaded if (each.info.fingerprint, each.info.devices) == wanted), None)
+        loaded = [(each.info, each) for each in core.executables.values() if each.hosts]
+        found = next((each for info, each in loaded if info and (info.fingerprint, info.devices) == wanted), None)
         if found is None:
             refuse(Code.NOT_FOUND, "The program is not loaded any more, so it cannot be serialized; compile it again.")
         if found.callbacks is not None:

@@ -49,7 +49,8 @@ def _buffer(original: Any) -> Any:
             raise BufferError(
                 "INVALID_ARGUMENT: Python buffer protocol is only defined for buffers with a single shard."
             )
-        return np.asarray(self).__buffer__(flags)
+        elements: Any = np.asarray(self)
+        return elements.__buffer__(flags)
 
     return buffer
 

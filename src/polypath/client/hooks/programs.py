@@ -66,11 +66,11 @@ def _compile_and_load(original: Any) -> Any:
             if _TOO_NEW not in str(error) or not is_cluster(self) or version is None:
                 raise
         program = _portable(computation, ".".join(map(str, version)))
-        options, *rest = rest or (more.pop("compile_options", None) or _xla.CompileOptions(),)
+        options, others = (rest[0], rest[1:]) if rest else (more.pop("compile_options", _xla.CompileOptions()), ())
         before = list(options.env_option_overrides)
         options.env_option_overrides = [*before, (PROGRAM_OPTION, base64.b64encode(program).decode())]
         try:
-            return original(self, _STAND_IN, executable_devices, options, *rest, **more)
+            return original(self, _STAND_IN, executable_devices, options, *others, **more)
         finally:
             options.env_option_overrides = before
 

@@ -81,12 +81,17 @@ def read(array: Any) -> np.ndarray[Any, Any] | None:
     return None if _waiter is None else _waiter.read(array)
 
 
-def start(program: Any, array: Any, number: int) -> Callable[[], bool] | None:
+def is_asked_for(array: Any) -> bool:
+    """Whether a small array's elements were asked for together with its program."""
+    return _waiter is not None and _waiter.is_asked_for(array)
+
+
+def start(program: Any, arrays: Sequence[Any], number: int) -> Callable[[], bool] | None:
     """Run one of the controller's programs; what waits for its end, and tells whether it came to a good one.
 
     None where nobody would tell, and nothing was started.
     """
-    return None if _waiter is None else _waiter.start(program, array, number)
+    return None if _waiter is None else _waiter.start(program, arrays, number)
 
 
 def _block_until_ready(original: Any) -> Any:
@@ -182,13 +187,16 @@ class _Waiter:
         array._polypath_is_there = True
         return np.frombuffer(elements, dtype).reshape(array.shape)
 
-    def start(self, program: Any, array: Any, number: int) -> Callable[[], bool] | None:
+    def is_asked_for(self, array: Any) -> bool:
+        return self._early is not None and self._early.asks_for(array)
+
+    def start(self, program: Any, arrays: Sequence[Any], number: int) -> Callable[[], bool] | None:
         if self._early is None or (question := self._questions.ask()) is None:
             return None
         try:
-            self._program(len(array.sharding.device_set), elements=False)
+            self._program(len(arrays[0].sharding.device_set), elements=False)
             with self._early.asking(question):
-                program.execute_sharded([array], launch_id=number)
+                program.execute_sharded(arrays, launch_id=number)
         except BaseException:
             self._questions.withdraw(question)
             raise
