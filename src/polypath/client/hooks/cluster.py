@@ -123,7 +123,7 @@ def replace(module: Any, name: str, wrap: Callable[[Any], Any], *, shortcut: boo
             somebody has put a function of their own in JAX's place, which has to be called.
     """
     original = getattr(module, name)
-    if hasattr(original, "polypath_hook") or (shortcut and not _is_jaxs_own(original)):
+    if _is_hook(original) or (shortcut and not _is_jaxs_own(original)):
         return
     hook = wrap(original)
     hook.polypath_hook = True
@@ -133,10 +133,14 @@ def replace(module: Any, name: str, wrap: Callable[[Any], Any], *, shortcut: boo
 def replace_property(kind: Any, name: str, wrap: Callable[[Any], Any]) -> None:
     """Let a class's property give what `wrap(original getter)` gives, once."""
     original = getattr(kind, name).fget
-    if not hasattr(original, "polypath_hook"):
+    if not _is_hook(original):
         hook = wrap(original)
         hook.polypath_hook = True
         setattr(kind, name, property(hook))
+
+
+def _is_hook(function: Any) -> bool:
+    return getattr(function, "polypath_hook", None) is True  # A mock has every attribute.
 
 
 def _is_jaxs_own(function: Any) -> bool:
