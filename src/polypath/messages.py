@@ -446,13 +446,6 @@ class ProgramText(Command, frozen=True):
     executable: ExecutableId
 
 
-class ProgramSource(Command, frozen=True):
-    """Answer `Answered` with a msgpack of what the program was compiled from: StableHLO and serialized options."""
-
-    request: RequestId
-    executable: ExecutableId
-
-
 class DefaultLayout(Command, frozen=True):
     """Answer `Answered` with a serialized XLA `LayoutProto`."""
 
@@ -524,7 +517,7 @@ class Shutdown(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Export | ExportTogether | Import | Notify | Await | CostAnalysis | ProgramText | ProgramSource
+    | Fetch | Export | ExportTogether | Import | Notify | Await | CostAnalysis | ProgramText
     | DefaultLayout | MemoryStats | Holdings | Return | Peers | Snapshot | Shutdown
 )  # fmt: skip
 

@@ -401,9 +401,10 @@ class Core:
             self.send(executable.hosts, Unload(executable.id))
         if isinstance(executable.does, Exchange | Notify):
             self.send(tuple(sorted(executable.does.hosts)), Unload(executable.id))
-        if executable.callbacks is None:
+        if executable.source is None or executable.source.callbacks is None:
             return
-        self.unloading[executable.id] = Unloading(executable.callbacks, set(executable.hosts) if loaded else set())
+        hosts = set(executable.hosts) if loaded else set[HostId]()
+        self.unloading[executable.id] = Unloading(executable.source.callbacks, hosts)
         self.quiet(executable.id, None)
 
     def quiet(self, number: ExecutableId, host: HostId | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from polypath import messages
 from polypath.controller import events
 from polypath.controller.arrays import Arrays
@@ -67,13 +69,11 @@ class Programs:
                 f"A program cannot span islands {sorted(islands)}, whose hosts share no interconnect; use a mesh "
                 "of one island's devices (their `slice_index` tells) and jax.device_put between them.",
             )
-        executable = Executable(next(core.ids), hosts, request.callbacks)
-        core.executables[executable.id] = executable
-        command = messages.Compile(
-            executable.id, request.program, request.options, devices, request.kind, request.callbacks
-        )
-        core.compilations[executable.id] = Compilation(request.session, request.op, executable, set(hosts), command)
-        core.send(hosts, command)
+        number = next(core.ids)
+        source = messages.Compile(number, request.program, request.options, devices, request.kind, request.callbacks)
+        executable = core.executables[number] = Executable(number, hosts, source)
+        core.compilations[number] = Compilation(request.session, request.op, executable, set(hosts), source)
+        core.send(hosts, source)
 
     def compile_reshard(self, request: events.CompileReshard) -> None:
         """Nothing to compile: what it does is known when it has arguments."""
@@ -131,19 +131,18 @@ class Programs:
         self._core.ask(request, executable.hosts[:1], lambda n: messages.ProgramText(n, executable.id))
 
     def program_source(self, request: events.ProgramSource) -> None:
-        core = self._core
         wanted = request.fingerprint, request.devices
-        loaded = [(each.info, each) for each in core.executables.values() if each.hosts]
-        found = next((each for info, each in loaded if info and (info.fingerprint, info.devices) == wanted), None)
-        if found is None:
+        loaded = ((each.info, each.source) for each in self._core.executables.values())
+        known = (source for info, source in loaded if info and (info.fingerprint, info.devices) == wanted)
+        source = next(known, None)
+        if source is None:
             refuse(Code.NOT_FOUND, "The program is not loaded any more, so it cannot be serialized; compile it again.")
-        if found.callbacks is not None:
+        if source.callbacks is not None:
             refuse(
                 Code.UNIMPLEMENTED,
                 "The program calls functions of its client, so it cannot be serialized; leave them out.",
             )
-        core.available(found.hosts[:1])
-        core.ask(request, found.hosts[:1], lambda n: messages.ProgramSource(n, found.id))
+        self._core.reply(request, msgspec.msgpack.encode((source.program, source.options)))
 
     def default_layout(self, request: events.DefaultLayout) -> None:
         core = self._core

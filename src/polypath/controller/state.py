@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from polypath.controller.events import CompileReshard, Handle
-from polypath.messages import Callbacks, Command, Peer
+from polypath.messages import Callbacks, Command, Compile, Peer
 from polypath.types import (
     ArraySpec,
     Device,
@@ -47,7 +47,8 @@ class Executable:
 
     id: ExecutableId
     hosts: tuple[HostId, ...]
-    callbacks: Callbacks | None = None
+    source: Compile | None = None
+    """What the workers compile; None for a program that runs nowhere."""
     info: ProgramInfo | None = None
     outputs: tuple[tuple[ArraySpec, tuple[HostId, ...]], ...] = ()
     """The type of each result, and where it will be."""

@@ -114,7 +114,7 @@ class SimulatedWorker:
                 return [messages.Ready((self.host,), request, None)]
             case messages.Notify():
                 self._tell(command)
-            case messages.CostAnalysis() | messages.ProgramText() | messages.ProgramSource():
+            case messages.CostAnalysis() | messages.ProgramText():
                 return [messages.Answered(self.host, command.request, messages.Inline(_COSTS))]
             case messages.Snapshot():
                 return [messages.Left(self.host, tuple(self.values), tuple(self.executables))]

@@ -21,7 +21,7 @@ from polypath import messages as m
 from polypath.types import Code, DeviceId, ExecutableId, Failure, ValueId
 from polypath.worker import host, protos
 from polypath.worker.config import WorkerConfig
-from polypath.worker.executors.base import Executor, Program, Source
+from polypath.worker.executors.base import Executor, Program
 from polypath.worker.failures import DELETED, FailedValue, WorkerFailure, failure_of
 from polypath.worker.notices import Notices
 from polypath.worker.store import Shard, Store, Value
@@ -39,10 +39,7 @@ _LEFT: Final = Failure(
 
 Handler = Callable[[Any], m.Ready | None]
 """Applies a command of one kind. What it returns is the answer; others come later, or are none."""
-Question = (
-    m.Fetch | m.Notify | m.Await | m.CostAnalysis | m.ProgramText | m.ProgramSource | m.DefaultLayout | m.MemoryStats
-    | m.Holdings
-)  # fmt: skip
+Question = m.Fetch | m.Notify | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout | m.MemoryStats | m.Holdings
 
 
 class Questions:
@@ -55,7 +52,6 @@ class Questions:
         executor: Executor,
         store: Store,
         programs: dict[ExecutableId, Program],
-        sources: dict[ExecutableId, Source],
     ) -> None:
         self._host = config.host
         self._hosts = (config.host,)
@@ -63,7 +59,6 @@ class Questions:
         self._executor = executor
         self._store = store
         self._programs = programs
-        self._sources = sources
         self._outbox = host.Outbox(config.shared_dir)
         self._notices = Notices()
         self._threads = ThreadPoolExecutor(_THREADS, "answer")
@@ -78,7 +73,6 @@ class Questions:
             m.Notify: self.notify,
             m.CostAnalysis: self._cost_analysis,
             m.ProgramText: self._program_text,
-            m.ProgramSource: self._program_source,
             m.DefaultLayout: self._default_layout,
             m.MemoryStats: self._memory_stats,
             m.Holdings: self._holdings,
@@ -284,15 +278,6 @@ class Questions:
 
     def _program_text(self, question: m.ProgramText) -> None:
         self._later(question, lambda: m.Inline(self._executor.text(self._program(question.executable)).encode()))
-
-    def _program_source(self, question: m.ProgramSource) -> None:
-        def answer() -> m.Inline:
-            source = self._sources.get(question.executable)
-            if source is None:
-                raise WorkerFailure(Code.NOT_FOUND, "The program is not loaded any more; compile it again.")
-            return m.Inline(msgspec.msgpack.encode((source.program, source.options)))
-
-        self._now(question, answer)
 
     def _default_layout(self, question: m.DefaultLayout) -> None:
         def answer() -> m.Inline:

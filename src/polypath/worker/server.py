@@ -74,7 +74,7 @@ class Worker:
         self._waits = waits
         self.store: Final = Store()
         self.programs: Final[dict[ExecutableId, Program]] = {}
-        self._sources: Final[dict[ExecutableId, Source]] = {}
+        self._sources: dict[ExecutableId, Source] = {}
         self._post = PeerPost(channel.peers)
         self._lanes = Lanes()
         self._farewells = Lane("farewells")
@@ -90,7 +90,7 @@ class Worker:
             self._runners["python"] = executor.python
         if config.platform != "null":
             self._runners["plugin"] = Plugins(config.host, executor)
-        self._questions = Questions(config, channel.send, executor, self.store, self.programs, self._sources)
+        self._questions = Questions(config, channel.send, executor, self.store, self.programs)
         self._executions = Executions(
             self._runners,
             self.programs,
@@ -272,7 +272,7 @@ class Worker:
     def join(self) -> None:
         """Report that this worker is up, with what its snapshot held."""
         if self._config.snapshot:
-            self._sources.update(snapshot.load(Path(self._config.snapshot), self.store, self._executor))
+            self._sources = snapshot.load(Path(self._config.snapshot), self.store, self._executor)
             loading: dict[ExecutableId, Future[Program]] = {
                 name: self._compilers.submit(self._runner(source).reload, source)
                 for name, source in self._sources.items()

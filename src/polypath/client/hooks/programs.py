@@ -2,7 +2,7 @@
 
 - A program that uses an operation younger than twelve weeks, such as an async collective, is sent beside the request:
   jaxlib's client always writes StableHLO of a version that old, and cannot write such an operation.
-- An executable is serialized as what it was compiled from, which a worker remembers; loading it compiles that, or
+- An executable is serialized as what it was compiled from, which the controller remembers; loading it compiles that, or
   finds it in the workers' cache. `jax_compilation_cache_dir` and `jax.experimental.serialize_executable` need this.
 - Keys of JAX's compilation cache tell the cluster from other clients, whose entries hold something else.
 """
