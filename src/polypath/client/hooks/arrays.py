@@ -42,17 +42,28 @@ def _cuda_array_interface(original: Any) -> Any:
 
 def _buffer(original: Any) -> Any:
     def buffer(self: Any, flags: int) -> memoryview:
-        # What may not be seen like this jaxlib refuses in its own words, but for arrays of several shards.
-        if not _is_on_cluster(self) or self.dtype.isbuiltin != 1:
+        if not _is_on_cluster(self):
             return original(self, flags)
         if len(self.sharding.device_set) > 1:
             raise BufferError(
                 "INVALID_ARGUMENT: Python buffer protocol is only defined for buffers with a single shard."
             )
+        if self.dtype.isbuiltin != 1:
+            kind = _xla_name(self.dtype.name)
+            raise BufferError(
+                f"INVALID_ARGUMENT: Buffers of type {kind} are not supported by the Python buffer protocol."
+            )
         elements: Any = np.asarray(self)
         return elements.__buffer__(flags)
 
     return buffer
+
+
+def _xla_name(dtype: str) -> str:
+    """`BF16`, `F8E4M3FN`, `S4`, ..."""
+    short = {"bfloat": "bf", "float": "f", "uint": "u", "int": "s"}
+    known = next((name for name in short if dtype.startswith(name)), "")
+    return (short.get(known, "") + dtype.removeprefix(known)).replace("_", "").upper()
 
 
 def _is_on_cluster(array: Any) -> bool:

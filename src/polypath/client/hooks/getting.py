@@ -14,13 +14,14 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
 import jax
 import numpy as np
 from jax._src import array as jax_array
+from jax._src.interpreters import pxla
 
 from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
 from polypath.client.hooks import waiting
@@ -31,6 +32,7 @@ from polypath.client.memory import empty
 from polypath.plugins import EXPORT_REQUEST
 
 _Array: Any = jax_array.ArrayImpl
+_jaxlib: Any = getattr(pxla, "_jax")  # noqa: B009
 _errors: Any = jax.errors
 
 _THRESHOLD: Final = 16 << 10
@@ -50,6 +52,8 @@ def install(client: Any, landing: Landing | None) -> None:
     _exporter = None if landing is None else _Exporter(client, landing)
     replace(_Array, "__array__", _array, shortcut=True)
     replace(_Array, "copy_to_host_async", _copy_to_host_async, shortcut=True)
+    if hasattr(_jaxlib, "batched_copy_to_host_async"):  # From jax 0.11 on.
+        replace(_jaxlib, "batched_copy_to_host_async", _batched_copy_to_host_async, shortcut=True)
     if not isinstance(_Array._value, _Value):
         _Array._value = _Value(_Array._value.fget)
 
@@ -90,6 +94,16 @@ def _copy_to_host_async(original: Any) -> Any:
             original(self)
 
     return copy_to_host_async
+
+
+def _batched_copy_to_host_async(original: Any) -> Any:
+    def batched_copy_to_host_async(arrays: Sequence[Any]) -> None:
+        exporter = _exporter
+        left = arrays if exporter is None else [array for array in arrays if not exporter.copies(array)]
+        if left:
+            original(left)
+
+    return batched_copy_to_host_async
 
 
 def _read(array: Any) -> np.ndarray[Any, Any] | None:
