@@ -80,6 +80,8 @@ class Elements(Struct, frozen=True):
 
 CALLBACKS_OPTION: Final = "polypath_callbacks"
 """The compile option in which our client says, as JSON, what `Callbacks` a program has."""
+PROGRAM_OPTION: Final = "polypath_program"
+"""The compile option with a program, in base64, that takes the place of the request's."""
 
 
 class Results(Struct, frozen=True, tag="R"):
@@ -321,6 +323,33 @@ class Export(Command, frozen=True):
     status: ValueId
 
 
+class Part(Struct, frozen=True, array_like=True, gc=False):
+    """A shard among those of an `ExportTogether`."""
+
+    index: int
+    """The client's, for this shard."""
+    value: ValueId
+    device: DeviceId
+    dtype: str
+    size: int
+    """Elements."""
+
+
+class ExportTogether(Command, frozen=True):
+    """Hand shards of several small arrays to the client itself, as one array of bytes.
+
+    First come the indices of all parts, as 32-bit numbers in the order of `parts`, then their elements in that order.
+    Parts of one host follow each other, so each worker sends two pieces. `status` and `executable` are as in `Export`.
+    """
+
+    executable: ExecutableId
+    parts: tuple[Part, ...]
+    address: str
+    number: int
+    """The client's, for the array of bytes."""
+    status: ValueId
+
+
 class Import(Command, frozen=True):
     """Make `out` from an array that the client itself hands over.
 
@@ -484,8 +513,8 @@ class Snapshot(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Export | Import | Notify | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings
-    | Return | Peers | Snapshot
+    | Fetch | Export | ExportTogether | Import | Notify | Await | CostAnalysis | ProgramText
+    | DefaultLayout | MemoryStats | Holdings | Return | Peers | Snapshot
 )  # fmt: skip
 
 

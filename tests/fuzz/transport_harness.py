@@ -46,6 +46,7 @@ COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
     m.Holdings(1),
     m.Notify(1, (2, 3), "/tmp/x", 7, 1, 0),
     m.Export(1, 2, ((0, (0, 4)),), "/tmp/x", 7, 3),
+    m.ExportTogether(1, (m.Part(1, 2, 0, "int8", 4), m.Part(0, 3, 1, "bool", 1)), "/tmp/x", 7, 3),
     m.Import(1, 2, "int8", (((0, 1), (4,)),), "", "/tmp/x", 7),
     m.Return(1, m.Results((m.Elements("float32", (2,), b"0" * 8), None))),
     m.Peers((_PEER,)),

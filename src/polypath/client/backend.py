@@ -40,7 +40,7 @@ from polypath.errors import NotRunning
 from polypath.launch.runtime_dir import ClusterRecord
 
 _CONNECT_TIMEOUT: Final = 10
-_WARNINGS_OFF: Final = 2
+_FATAL_ONLY: Final = 3
 _PR_SET_TIMERSLACK: Final = 29
 _PR_GET_TIMERSLACK: Final = 30
 _THREADS: Final = Path("/proc/self/task")
@@ -156,7 +156,8 @@ def _connect(target: str, folder: Path | None, shared: bool) -> Any:
     if is_ours(target):
         options.initialization_data = told
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # JAX's own default.
-        _lib.utils.absl_set_min_log_level(_WARNINGS_OFF)
+        # jaxlib's client also logs what it raises, and each executable that outlives its cluster.
+        _lib.utils.absl_set_min_log_level(_FATAL_ONLY)
     before = os.environ.get(INSECURE_CREDENTIALS)
     if is_ours(target):
         os.environ[INSECURE_CREDENTIALS] = "true"

@@ -192,7 +192,7 @@ def _check_free() -> None:
 def _preload_jax() -> None:
     """Import JAX while the head starts. A warning that it logs at each connection is turned off."""
     if "jax" not in sys.modules:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import jax
 
     check_client(jax.__version__)

@@ -48,8 +48,8 @@ def client_environment(address: str) -> dict[str, str]:
         "JAX_BACKEND_TARGET": address,
         # A unix socket in a private folder: there is nobody to hide from on the way.
         INSECURE_CREDENTIALS: "true",
-        # jaxlib's client warns of just that at every start.
-        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # jaxlib's client warns of just that at every start, and logs what it raises anyway.
+        "TF_CPP_MIN_LOG_LEVEL": "3",
     }
 
 

@@ -260,6 +260,14 @@ class ProgramText(Request, frozen=True):
     executable: Handle
 
 
+class ProgramSource(Request, frozen=True):
+    """What a program of any session was compiled from. Reply: bytes, a msgpack of StableHLO and serialized options."""
+
+    fingerprint: bytes
+    """As its `ProgramInfo` has it."""
+    devices: tuple[DeviceId, ...]
+
+
 class Unload(Request, frozen=True):
     """Forget an executable. Reply: None."""
 
@@ -321,8 +329,8 @@ class Holdings(Request, frozen=True):
 AnyRequest = (
     Put | MakeErrors | Assemble | Disassemble | FullyReplicatedShard | Remap | Copy | Reshard
     | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | CompileExport
-    | CompileImport | CompileNotify | Metadata | CostAnalysis | ProgramText | Unload | Execute | ExecuteStatus
-    | CheckFuture | DefaultLayout | MemoryStats | Holdings
+    | CompileImport | CompileNotify | Metadata | CostAnalysis | ProgramText | ProgramSource | Unload | Execute
+    | ExecuteStatus | CheckFuture | DefaultLayout | MemoryStats | Holdings
 )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from polypath import messages
 from polypath.controller import events
 from polypath.controller.arrays import Arrays
@@ -38,6 +40,7 @@ class Programs:
             events.Metadata: self.metadata,
             events.CostAnalysis: self.cost_analysis,
             events.ProgramText: self.program_text,
+            events.ProgramSource: self.program_source,
             events.Unload: self.unload,
             events.Execute: self.execute,
             events.ExecuteStatus: self.execute_status,
@@ -131,6 +134,20 @@ class Programs:
         executable, _ = self._loaded(self._core.session(request), request.executable)
         self._core.have_loaded(executable)
         self._core.ask(request, executable.hosts[:1], lambda n: messages.ProgramText(n, executable.id))
+
+    def program_source(self, request: events.ProgramSource) -> None:
+        wanted = request.fingerprint, request.devices
+        loaded = ((each.info, each.source) for each in self._core.executables.values())
+        known = (source for info, source in loaded if info and (info.fingerprint, info.devices) == wanted)
+        source = next(known, None)
+        if source is None:
+            refuse(Code.NOT_FOUND, "The program is not loaded any more, so it cannot be serialized; compile it again.")
+        if source.callbacks is not None:
+            refuse(
+                Code.UNIMPLEMENTED,
+                "The program calls functions of its client, so it cannot be serialized; leave them out.",
+            )
+        self._core.reply(request, msgspec.msgpack.encode((source.program, source.options)))
 
     def default_layout(self, request: events.DefaultLayout) -> None:
         core = self._core

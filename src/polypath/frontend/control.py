@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from polypath.controller.events import AnyRequest, Holdings, MemoryStats, Result
+from polypath.controller.events import AnyRequest, Holdings, MemoryStats, ProgramSource, Result
 from polypath.frontend.calls import Call, Methods, read_only
 from polypath.frontend.refused import Refused, invalid
 from polypath.types import DeviceId, Failure, HostId, SessionId
@@ -26,6 +26,13 @@ class MemoryStatsRequest(msgspec.Struct, frozen=True):
     """What a device's platform counts of its memory."""
 
     device: DeviceId
+
+
+class ProgramSourceRequest(msgspec.Struct, frozen=True):
+    """What a program was compiled from."""
+
+    fingerprint: bytes
+    devices: tuple[DeviceId, ...]
 
 
 class HoldingsRequest(msgspec.Struct, frozen=True):
@@ -51,6 +58,7 @@ class Control:
         return {
             f"/{SERVICE}/Status": self._answer_status,
             f"/{SERVICE}/MemoryStats": self._answer_memory_stats,
+            f"/{SERVICE}/ProgramSource": self._answer_program_source,
             f"/{SERVICE}/Holdings": self._answer_holdings,
         }
 
@@ -60,19 +68,27 @@ class Control:
 
     async def _answer_memory_stats(self, call: Call) -> None:
         request = await _read(call, MemoryStatsRequest)
-        await self._answer(call, lambda session, op: MemoryStats(session, op, request.device))
+        found = await self._answer(lambda session, op: MemoryStats(session, op, request.device))
+        await call.write(msgspec.json.encode(msgspec.msgpack.decode(found)))
 
     async def _answer_holdings(self, call: Call) -> None:
         request = await _read(call, HoldingsRequest)
-        await self._answer(call, lambda session, op: Holdings(session, op, request.host))
+        found = await self._answer(lambda session, op: Holdings(session, op, request.host))
+        await call.write(msgspec.json.encode(msgspec.msgpack.decode(found)))
 
-    async def _answer(self, call: Call, question: Callable[[SessionId, int], AnyRequest]) -> None:
+    async def _answer_program_source(self, call: Call) -> None:
+        request = await _read(call, ProgramSourceRequest)
+        await call.write(
+            await self._answer(lambda session, op: ProgramSource(session, op, request.fingerprint, request.devices))
+        )
+
+    async def _answer(self, question: Callable[[SessionId, int], AnyRequest]) -> bytes:
         assert self.ask is not None
         found = await self.ask(question)
         if isinstance(found, Failure):
             raise Refused(found.code, found.message)
         assert isinstance(found, bytes)
-        await call.write(msgspec.json.encode(msgspec.msgpack.decode(found)))
+        return found
 
 
 async def _read(call: Call, kind: type[_R]) -> _R:

@@ -5,13 +5,16 @@ Needs no event loop and none of the rest of the frontend.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import msgspec
 
-from polypath.errors import NotRunning
-from polypath.frontend.control import SERVICE, HoldingsRequest, MemoryStatsRequest
+from polypath.errors import ClusterError, NotRunning
+from polypath.frontend.control import SERVICE, HoldingsRequest, MemoryStatsRequest, ProgramSourceRequest
+
+_REFUSALS: Final = ("INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED")
+"""With which a cluster that answers says no."""
 
 
 def status(address: str, timeout: float = 5.0) -> bytes:
@@ -33,6 +36,19 @@ def memory_stats(address: str, device: int, timeout: float = 60.0) -> dict[str, 
     return msgspec.json.decode(reply, type=dict[str, int] | None)
 
 
+def program_source(
+    address: str, fingerprint: bytes, devices: tuple[int, ...], timeout: float = 60.0
+) -> tuple[bytes, bytes]:
+    """What a program that is loaded was compiled from: portable StableHLO, and serialized compile options.
+
+    Raises:
+        ClusterError: none such is loaded, or it calls functions of its client.
+        NotRunning: no cluster answers there within `timeout` seconds.
+    """
+    request = msgspec.json.encode(ProgramSourceRequest(fingerprint, devices))
+    return msgspec.msgpack.decode(_call(address, "ProgramSource", request, timeout), type=tuple[bytes, bytes])
+
+
 def holdings(address: str, host: int, timeout: float = 60.0) -> dict[str, int]:
     """How much of what a worker holds: values, programs, threads, ...
 
@@ -50,6 +66,8 @@ def _call(address: str, method: str, data: bytes, timeout: float) -> bytes:
             return bytes(stubs.unary_unary(f"/{SERVICE}/{method}")(data, timeout=timeout))
         except grpc.RpcError as error:
             code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
+            if isinstance(error, grpc.Call) and code in _REFUSALS:
+                raise ClusterError(error.details()) from error
             raise NotRunning(
                 f"No cluster answers at {address} ({code}): start one with `polypath up`, "
                 "or look for others with `polypath status`."

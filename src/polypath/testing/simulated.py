@@ -32,6 +32,8 @@ from polypath.types import (
     ValueId,
 )
 
+_COSTS = msgspec.msgpack.encode({"flops": 1.0})
+
 
 class SimulatedWorker:
     """One host: which values and executables it has, and what it would answer."""
@@ -82,9 +84,10 @@ class SimulatedWorker:
                     self._need(value)
                 if any(target.device in self.devices for target in targets):
                     self.values.add(out)
+            case messages.ExportTogether(parts=parts, status=out):
+                self._make(out, *(part.value for part in parts if part.device in self.devices))
             case messages.Bitcast(value=value, out=out) | messages.Export(value=value, status=out):
-                self._need(value)
-                self.values.add(out)
+                self._make(out, value)
             case messages.Execute(executable=executable, args=args, outs=outs, status=status, question=question):
                 assert executable in self.executables, f"host {self.host} has no executable {executable}"
                 self._need(*args)
@@ -110,10 +113,8 @@ class SimulatedWorker:
                 return [messages.Ready((self.host,), request, None)]
             case messages.Notify():
                 self._tell(command)
-            case messages.CostAnalysis(request=request):
-                return [messages.Answered(self.host, request, messages.Inline(msgspec.msgpack.encode({"flops": 1.0})))]
-            case messages.ProgramText(request=request):
-                return [messages.Answered(self.host, request, messages.Inline(b"HloModule simulated"))]
+            case messages.CostAnalysis() | messages.ProgramText():
+                return [messages.Answered(self.host, command.request, messages.Inline(_COSTS))]
             case messages.Snapshot():
                 return [messages.Left(self.host, tuple(self.values))]
             case _:
@@ -126,6 +127,10 @@ class SimulatedWorker:
         assert self.values.intersection(question.values), f"host {self.host} has none of {question.values}"
         assert question.device in {None, *self.devices}, f"host {self.host} was asked for device {question.device}"
         self.told.append((self.host, question.number, question.of))
+
+    def _make(self, out: ValueId, *values: ValueId) -> None:
+        self._need(*values)
+        self.values.add(out)
 
     def _need(self, *values: ValueId) -> None:
         missing = set(values) - self.values

@@ -165,9 +165,12 @@ def _cpu_client(group: Group | None) -> Client:
 
 
 def client_attributes(client: Client) -> dict[str, Attribute]:
+    from polypath.worker.executors import stablehlo
+
     found = _attributes(client, _CLIENT_ATTRIBUTES)
-    # The CPU client has none, but exporting needs to know that it takes Shardy.
+    # The CPU client has none, but exporting needs to know that it takes Shardy, and clients which StableHLO it reads.
     found.setdefault("serialize_with_sdy", True)
+    found.setdefault("stablehlo_current_version", tuple(map(int, stablehlo.version().split("."))))
     return found
 
 

@@ -110,6 +110,7 @@ class Worker:
             m.Reshard: self._making(self._transfers.reshard),
             m.Bitcast: self._making(self._transfers.bitcast),
             m.Export: exports.export,
+            m.ExportTogether: exports.export_together,
             m.Import: self._making(imports.take),
             m.Delete: self._delete,
             m.Forget: lambda command: store.forget(command.values),

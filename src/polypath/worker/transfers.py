@@ -130,7 +130,7 @@ class Transfers:
             raise
         return found
 
-    def read(self, shards: dict[DeviceId, Shard], use: Callable[[Held], None]) -> None:
+    def read(self, shards: dict[int, Shard], use: Callable[[Held], None]) -> None:
         """Have a thread of the pool `use` the shards as they are now, whatever comes later in the log."""
         if all(isinstance(shard, bytes) or self._executor.can_hold(shard) for shard in shards.values()):
             self._pool.submit(use, {device: self._hold(shard) for device, shard in shards.items()})
@@ -256,8 +256,8 @@ class Transfers:
             put(result)
 
 
-Held = dict[DeviceId, Shard | Failure]
-"""Shards that nothing can change any more; by the device they are on, or go to."""
+Held = dict[int, Shard | Failure]
+"""Shards that nothing can change any more; by the device they are on, or go to, or a number of their user's."""
 _Put = Callable[[npt.NDArray[Any] | Failure], None]
 _Receive = Callable[[Header, bytes | memoryview], None]
 

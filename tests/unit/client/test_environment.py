@@ -14,7 +14,7 @@ def test_the_variables_of_a_stock_client() -> None:
         "JAX_PLATFORMS": "proxy",
         "JAX_BACKEND_TARGET": "grpc://unix:/tmp/x/ifrt.sock",
         "IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS": "true",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
     }
 
 

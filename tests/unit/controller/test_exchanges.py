@@ -74,6 +74,29 @@ def test_each_host_takes_its_shards_and_sends_them_back() -> None:
     assert not any(worker.values for worker in at.workers.values())
 
 
+def test_several_arrays_are_handed_over_together() -> None:
+    """Each shard once, host by host, counted by array and by where it begins in it; whoever fails, fails all."""
+    at = cluster()
+    for handle, sharding in ((11, Sharding((3, 0), op_sharding=_HALVES)), (12, Sharding((1,)))):
+        execute(at, compile_import(at, ArraySpec("float32", (4,), sharding)), handle)
+    at.handle(events.CompileExport(1, op := at.op(), (0, 1), "/client"))
+    loaded = at.replies[1, op]
+    assert isinstance(loaded, events.Loaded)
+    at.settle()
+    assert at.replies[1, execute(at, loaded.executable, args=(11, 12), status=20)] == events.Executed(20, ())
+    (first,), (second,) = (commands for commands in sent(at).values())
+    assert isinstance(first, messages.ExportTogether)
+    assert first is second
+    values = [part.value for part in first.parts]
+    assert [(part.index, part.device, part.size) for part in first.parts] == [(1, 0, 2), (2, 1, 4), (0, 3, 2)]
+    assert values[0] == values[2] != values[1]
+    at.handle(events.ExecuteStatus(1, op := at.op(), 20))
+    at.settle()
+    assert at.replies[1, op] is None
+    failure = at.replies[1, execute(at, loaded.executable, args=(11, 99), status=21)]
+    assert isinstance(failure, Failure)
+
+
 def test_who_asks_with_an_exchange_is_told_of_its_end() -> None:
     """By the hosts that hand over or take; a number goes with one execution, and no status is left."""
     at = cluster()

@@ -84,9 +84,9 @@ def jax_on(
 def test_devices(folder: Path, server: ServerKind) -> None:
     lines = jax_on(folder, server, fakes.FakeController(), "devices").splitlines()
     assert lines == [
-        "CpuDevice(id=0) CPU_0 (host 0, island 0) 0 cpu cpu 0 ['device', 'pinned_host', 'unpinned_host']",
+        "CpuDevice(id=0) cpu:0 0 cpu cpu 0 ['device', 'pinned_host', 'unpinned_host']",
         "device 0 [1, 2] True 1.5",
-        "CpuDevice(id=1) CPU_1 (host 0, island 0) 1 cpu cpu 0 ['device', 'pinned_host', 'unpinned_host']",
+        "CpuDevice(id=1) cpu:1 1 cpu cpu 0 ['device', 'pinned_host', 'unpinned_host']",
         "device 0 [1, 2] True 1.5",
         "proxy/polypath cpu cpu 2",
     ]

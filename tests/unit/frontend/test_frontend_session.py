@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ from polypath.frontend.host_buffers import HostBuffers, SharedMemory
 from polypath.frontend.requests import HANDLERS
 from polypath.frontend.session import Session
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import Shared
+from polypath.messages import PROGRAM_OPTION, Shared
 from polypath.types import Code, Failure
 
 
@@ -306,6 +307,31 @@ def test_compile_takes_the_device_assignment_replica_major() -> None:
         assert "cannot be decoded" in failure(refused)[1]
         called = await client.response(compile=compile_request(None, host_callbacks=[b""]))
         assert failure(called)[0] == pb.UNIMPLEMENTED
+
+    asyncio.run(main())
+
+
+def test_a_program_in_an_option_takes_the_place_of_the_requests() -> None:
+    """Our client sends it so where jaxlib's cannot write it; the option is not the compiler's to see."""
+
+    def request(program: str) -> pb.CompileRequest:
+        options = pb.CompileOptionsProto()
+        options.env_option_overrides["xla_one"].string_field = "1"
+        options.env_option_overrides[PROGRAM_OPTION].string_field = program
+        data = pb.XlaCompileOptionsProto(compile_options=options.SerializeToString()).SerializeToString()
+        return compile_request(None, compile_options=pb.Serialized(type_name="xla::ifrt::XlaCompileOptions", data=data))
+
+    async def main() -> None:
+        client = Client()
+        await client.response(compile=request(base64.b64encode(b"newer").decode()))
+        (event,) = client.controller.of(events.Compile)
+        assert event.program == b"newer"
+        assert list(pb.CompileOptionsProto.FromString(event.options).env_option_overrides) == ["xla_one"]
+        refused = await client.response(compile=request("no base64"))
+        assert failure(refused) == (
+            pb.INVALID_ARGUMENT,
+            f"The option {PROGRAM_OPTION} cannot be read (Only base64 data is allowed).",
+        )
 
     asyncio.run(main())
 

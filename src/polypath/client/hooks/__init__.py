@@ -14,11 +14,13 @@ from typing import Any
 
 from polypath.client.hooks import (
     analysis,
+    arrays,
     callbacks,
     copying,
     dlpack,
     getting,
     partitioning,
+    programs,
     putting,
     sending,
     waiting,
@@ -42,7 +44,7 @@ def install(client: Any, target: str, folder: Path | None, shares_memory: bool) 
     global _landing
     uninstall()
     connect(client, target)
-    for module in (analysis, callbacks, copying, dlpack, partitioning):
+    for module in (analysis, arrays, callbacks, copying, dlpack, partitioning, programs):
         module.install()
     _landing = None if folder is None else _land(folder, shares_memory)
     getting.install(client, _landing)

@@ -120,14 +120,39 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return np.dtype(getattr(ml_dtypes, name, name))
 
 
-def replace(module: Any, name: str, wrap: Callable[[Any], Any]) -> None:
-    """Put `wrap(original)` in a module's function's place, once."""
+def replace(module: Any, name: str, wrap: Callable[[Any], Any], *, shortcut: bool = False) -> None:
+    """Put `wrap(original)` in the place of a module's function, or a class's method, once.
+
+    Args:
+        shortcut: the hook only gives the original's answer sooner, without calling it. So it is left out where
+            somebody has put a function of their own in JAX's place, which has to be called.
+    """
     original = getattr(module, name)
-    if hasattr(original, "polypath_hook"):
+    if _is_hook(original) or (shortcut and not _is_jaxs_own(original)):
         return
     hook = wrap(original)
     hook.polypath_hook = True
     setattr(module, name, hook)
+
+
+def replace_property(kind: Any, name: str, wrap: Callable[[Any], Any]) -> None:
+    """Let a class's property give what `wrap(original getter)` gives, once."""
+    original = getattr(kind, name).fget
+    if not _is_hook(original):
+        hook = wrap(original)
+        hook.polypath_hook = True
+        setattr(kind, name, property(hook))
+
+
+def _is_hook(function: Any) -> bool:
+    return getattr(function, "polypath_hook", None) is True  # A mock has every attribute.
+
+
+def _is_jaxs_own(function: Any) -> bool:
+    """Whether JAX made a function, rather than somebody who replaced JAX's: names may have been copied from it."""
+    code_of = getattr(function, "__globals__", None)
+    module = type(function).__module__ if code_of is None else str(code_of.get("__name__"))
+    return module.partition(".")[0] in ("jax", "jaxlib", "nanobind")
 
 
 class Overlay:

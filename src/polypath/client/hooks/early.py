@@ -146,6 +146,13 @@ class Early(threading.local):
             return question if self._read == asked else None
         return question if asked is None or len(arrays[0].sharding.device_set) == 1 else None
 
+    def asks_for(self, array: Any) -> bool:
+        """Whether the question of this thread that is under way is for the elements of `array`."""
+        if self._elements is None or not self._record.args:
+            return False
+        given = jax.tree.leaves(self._record.args[3])
+        return self._elements < len(given) and given[self._elements] is array
+
     @contextlib.contextmanager
     def asking(self, question: Question) -> Generator[None]:
         """Ask this with the program that is run meanwhile by `execute_sharded`."""

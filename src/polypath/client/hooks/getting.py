@@ -2,7 +2,7 @@
 
 jaxlib's proxy client takes an array's bytes from the head over gRPC, shard by shard. Here the workers hand all
 shards to `client.landing`, each of them to its place. What goes wrong is left to jaxlib's way, which then tells
-of it; so are small arrays, which come no faster like this.
+of it. A small array comes no faster like this, but several may come together (`hooks.together`).
 
 `numpy.array(x)` is a copy that is the caller's to write to. JAX makes it of the elements that it keeps for those who
 only read; here it is what landed, unless such are there.
@@ -15,23 +15,26 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
 import jax
 import numpy as np
 from jax._src import array as jax_array
+from jax._src.interpreters import pxla
 
 from polypath.client.environment import LARGE_TRANSFER_THRESHOLD, THRESHOLD_BYTES
 from polypath.client.hooks import waiting
 from polypath.client.hooks.cluster import compile_request, is_cluster, next_number, replace
 from polypath.client.hooks.interrupts import may_wait_for_functions
+from polypath.client.hooks.together import Together
 from polypath.client.landing import Landing
 from polypath.client.memory import empty
 from polypath.plugins import EXPORT_REQUEST
 
 _Array: Any = jax_array.ArrayImpl
+_jaxlib: Any = getattr(pxla, "_jax")  # noqa: B009
 _errors: Any = jax.errors
 
 _THRESHOLD: Final = 16 << 10
@@ -49,8 +52,10 @@ def install(client: Any, landing: Landing | None) -> None:
     """Put the hooks in place; `landing` is the session's, None if it has none."""
     global _exporter
     _exporter = None if landing is None else _Exporter(client, landing)
-    replace(_Array, "__array__", _array)
-    replace(_Array, "copy_to_host_async", _copy_to_host_async)
+    replace(_Array, "__array__", _array, shortcut=True)
+    replace(_Array, "copy_to_host_async", _copy_to_host_async, shortcut=True)
+    if hasattr(_jaxlib, "batched_copy_to_host_async"):  # From jax 0.11 on.
+        replace(_jaxlib, "batched_copy_to_host_async", _batched_copy_to_host_async, shortcut=True)
     if not isinstance(_Array._value, _Value):
         _Array._value = _Value(_Array._value.fget)
 
@@ -90,16 +95,28 @@ def _array(original: Any) -> Any:
 def _copy_to_host_async(original: Any) -> Any:
     def copy_to_host_async(self: Any) -> None:
         exporter = _exporter
-        if exporter is None or not exporter.serves(self) or not exporter.start(self):
+        if exporter is None or not exporter.copies(self):
             original(self)
 
     return copy_to_host_async
 
 
+def _batched_copy_to_host_async(original: Any) -> Any:
+    def batched_copy_to_host_async(arrays: Sequence[Any]) -> None:
+        exporter = _exporter
+        left = arrays if exporter is None else [array for array in arrays if not exporter.copies(array)]
+        if left:
+            original(left)
+
+    return batched_copy_to_host_async
+
+
 def _read(array: Any) -> np.ndarray[Any, Any] | None:
-    if _exporter is not None and _exporter.serves(array):
-        return _exporter.read(array)
-    return waiting.read(array)
+    exporter = _exporter
+    if exporter is not None and exporter.serves(array):
+        return exporter.read(array)
+    found = None if exporter is None else exporter.small.read(array)
+    return waiting.read(array) if found is None else found
 
 
 class _Export:
@@ -133,6 +150,16 @@ class _Exporter:
         """By how many shards their argument has: jaxlib's client counts them."""
         self._under_way: dict[int, tuple[weakref.ref[Any], _Export]] = {}
         """What `copy_to_host_async` began, by the address of its array."""
+        self.small = Together(landing, self._program)
+
+    def copies(self, array: Any) -> bool:
+        """Have the workers begin to send an array, or say that this is jaxlib's to do."""
+        if array.dtype.kind in "OT" or array.is_deleted() or not is_cluster(next(iter(array.devices())).client):
+            return False
+        if self.serves(array):
+            return self.start(array)
+        self.small.want(array)
+        return True
 
     def serves(self, array: Any) -> bool:
         """Whether an array comes this way."""
@@ -168,7 +195,7 @@ class _Exporter:
         self._landing.expect(number, elements)
         try:
             program = self._program(len(array.sharding.device_set))
-            came = waiting.start(program, array, number)
+            came = waiting.start(program, [array], number)
             if came is None:
                 results = program.execute_sharded([array], with_tokens=True, launch_id=number)
                 came = partial(_ended_well, results.consume_token())

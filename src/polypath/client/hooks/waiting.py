@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,8 @@ from polypath.plugins import NOTIFY_REQUEST
 _Array: Any = jax_array.ArrayImpl
 _lib: Any = lib
 _errors: Any = jax.errors
+
+_DELETED: Final = "INVALID_ARGUMENT: BlockHostUntilReady() called on deleted or donated buffer"
 
 _MOST_DEVICES: Final = 64
 """Of an array: the notices of all its hosts are to have room in the pipe."""
@@ -55,9 +57,9 @@ def install(client: Any, folder: Path | None) -> None:
     asks_early = early.install(questions)
     if questions is not None:
         _waiter = _Waiter(client, questions, asks_early)
-    replace(_Array, "block_until_ready", _block_until_ready)
-    replace(_Array, "is_ready", _is_ready)
-    replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready)
+    replace(_Array, "block_until_ready", _block_until_ready, shortcut=True)
+    replace(_Array, "is_ready", _is_ready, shortcut=True)
+    replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready, shortcut=True)
     replace(_lib.xla_client.Client, "live_arrays", _live_arrays)
 
 
@@ -80,19 +82,25 @@ def read(array: Any) -> np.ndarray[Any, Any] | None:
     return None if _waiter is None else _waiter.read(array)
 
 
-def start(program: Any, array: Any, number: int) -> Callable[[], bool] | None:
+def is_asked_for(array: Any) -> bool:
+    """Whether a small array's elements were asked for together with its program."""
+    return _waiter is not None and _waiter.is_asked_for(array)
+
+
+def start(program: Any, arrays: Sequence[Any], number: int) -> Callable[[], bool] | None:
     """Run one of the controller's programs; what waits for its end, and tells whether it came to a good one.
 
     None where nobody would tell, and nothing was started.
     """
-    return None if _waiter is None else _waiter.start(program, array, number)
+    return None if _waiter is None else _waiter.start(program, arrays, number)
 
 
 def _block_until_ready(original: Any) -> Any:
     def block_until_ready(self: Any) -> Any:
         if _waiter is not None and _waiter.wait((self,)):
             return self
-        return interruptible(lambda: original(self))
+        with _told_as_elsewhere():
+            return interruptible(lambda: original(self))
 
     return block_until_ready
 
@@ -108,11 +116,23 @@ def _is_ready(original: Any) -> Any:
 def _batched_block_until_ready(original: Any) -> Any:
     def batched_block_until_ready(arrays: Sequence[Any]) -> None:
         if _waiter is None or not _waiter.wait(arrays):
-            interruptible(lambda: original(arrays))
+            with _told_as_elsewhere():
+                interruptible(lambda: original(arrays))
             if _waiter is not None:
                 _waiter.ask_early(arrays[0])
 
     return batched_block_until_ready
+
+
+@contextlib.contextmanager
+def _told_as_elsewhere() -> Generator[None]:
+    """Raise what jaxlib's other clients raise of a deleted array."""
+    try:
+        yield
+    except _errors.JaxRuntimeError as error:
+        if "lready deleted" not in str(error):  # "Array already deleted", "Already deleted array"
+            raise
+        raise _errors.JaxRuntimeError(_DELETED) from None
 
 
 def _live_arrays(original: Any) -> Any:
@@ -168,13 +188,16 @@ class _Waiter:
         array._polypath_is_there = True
         return np.frombuffer(elements, dtype).reshape(array.shape)
 
-    def start(self, program: Any, array: Any, number: int) -> Callable[[], bool] | None:
+    def is_asked_for(self, array: Any) -> bool:
+        return self._early is not None and self._early.asks_for(array)
+
+    def start(self, program: Any, arrays: Sequence[Any], number: int) -> Callable[[], bool] | None:
         if self._early is None or (question := self._questions.ask()) is None:
             return None
         try:
-            self._program(len(array.sharding.device_set), elements=False)
+            self._program(len(arrays[0].sharding.device_set), elements=False)
             with self._early.asking(question):
-                program.execute_sharded([array], launch_id=number)
+                program.execute_sharded(arrays, launch_id=number)
         except BaseException:
             self._questions.withdraw(question)
             raise

@@ -33,8 +33,9 @@ def _init_response(scope: Scope, body: pb.InitRequest, result: Result, out: pb.I
     init.platform_id = fingerprint64(view.platform.name)
     init.process_index = 0
     init.runtime_type = RUNTIME_TYPE
-    # Without it `jax.export` cannot serialize.
-    attributes.encode({"serialize_with_sdy": True, **view.platform.attributes}, init.client_attributes)
+    told = {"serialize_with_sdy": True, **view.platform.attributes}  # Without it `jax.export` cannot serialize.
+    # jaxlib's proxy client refuses to serialize executables, so JAX is not to try it for its compilation cache.
+    attributes.encode({**told, "supports_executable_serialization": False}, init.client_attributes)
     init.primary_device_ids.extend(device.id for device in view.primary)
     memories = 0
     for device in view.devices:
@@ -47,8 +48,8 @@ def _init_response(scope: Scope, body: pb.InitRequest, result: Result, out: pb.I
                 memory_space_kind=kind,
                 kind_id=view.memory_kinds.index(kind),
                 device_ids=[device.id],
-                debug_string=f"{kind} of {_short_name(device)}",
-                to_string=f"MemorySpace(id={id_}, kind={kind}, device={device.id})",
+                debug_string=f"{_memory_class(device, kind)}(id={id_}, process_index=0, client={device.platform})",
+                to_string=f"{_memory_name(device, kind)}_{id_}",
             )
 
 
@@ -60,7 +61,7 @@ def _add_device(device: Device, memories: range, init: pb.InitResponse) -> None:
         platform_name=device.platform,
         device_kind=device.kind,
         memory_ids=memories,
-        debug_string=f"{_short_name(device)} (host {device.host}, island {device.island})",
+        debug_string=_short_name(device),
         to_string=_long_name(device),
     )
     if memories:
@@ -69,15 +70,36 @@ def _add_device(device: Device, memories: range, init: pb.InitResponse) -> None:
     init.addressable_device_ids.append(device.id)
 
 
+# `str` and `repr` of devices and memories, as jaxlib's own clients word them.
+
+
 def _short_name(device: Device) -> str:
-    return f"{device.platform.upper()}_{device.id}"
+    if device.platform != "tpu":
+        return f"{device.platform}:{device.id}"
+    coords, core = device.attributes.get("coords", ()), device.attributes.get("core_on_chip", 0)
+    place = ",".join(map(str, (*coords, core))) if isinstance(coords, tuple) else ""
+    return f"TPU_{device.id}(process=0,({place}))"
+
+
+def _memory_class(device: Device, kind: str) -> str:
+    """`CpuDeviceMemory`, `PinnedHostMemory`, `UnpinnedHostMemorySpace`, ..."""
+    if kind == "device":
+        return f"{_family(device)}DeviceMemory"
+    return "".join(map(str.capitalize, kind.split("_"))) + ("MemorySpace" if kind == "unpinned_host" else "Memory")
+
+
+def _memory_name(device: Device, kind: str) -> str:
+    return f"{device.platform}_{kind}".upper() if kind == "device" else kind.upper()
+
+
+def _family(device: Device) -> str:
+    return device.platform.upper() if device.platform == "tpu" else device.platform.capitalize()
 
 
 def _long_name(device: Device) -> str:
     place = device.attributes.get("coords")
-    family = device.platform.upper() if device.platform == "tpu" else device.platform.capitalize()
     more = f", process_index=0, coords={place}" if isinstance(place, tuple) else ""
-    return f"{family}Device(id={device.id}{more})"
+    return f"{_family(device)}Device(id={device.id}{more})"
 
 
 def _device_assignment(scope: Scope, op: int, body: pb.GetDefaultDeviceAssignmentRequest) -> Answer:

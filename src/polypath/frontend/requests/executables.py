@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from polypath.frontend.requests.base import (
     status,
 )
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import CALLBACKS_OPTION, Callbacks
+from polypath.messages import CALLBACKS_OPTION, PROGRAM_OPTION, Callbacks
 from polypath.notices import Stream, read_stream
 from polypath.types import Code, DeviceId, Failure, ProgramInfo
 
@@ -55,12 +56,12 @@ def _compile(
         raise unimplemented("host callbacks", "compute on the devices, or fetch and compute in the client")
     data = parse(pb.XlaCompileOptionsProto, body.compile_options.data, "compile options").compile_options
     options = parse(pb.CompileOptionsProto, data, "compile options")
-    callbacks = _callbacks(options)
+    callbacks, program = _callbacks(options), _program(options)
     return events.Compile(
         session=scope.session,
         op=op,
-        program=body.program.data,
-        options=data if callbacks is None else options.SerializeToString(),
+        program=body.program.data if program is None else program,
+        options=data if callbacks is None and program is None else options.SerializeToString(),
         devices=_assigned_devices(scope, options.executable_build_options),
         callbacks=callbacks,
     )
@@ -75,6 +76,16 @@ def _callbacks(options: pb.CompileOptionsProto) -> Callbacks | None:
         return msgspec.json.decode(told, type=Callbacks)
     except msgspec.DecodeError as error:
         raise invalid(f"The option {CALLBACKS_OPTION} cannot be read ({error}).") from error
+
+
+def _program(options: pb.CompileOptionsProto) -> bytes | None:
+    """The program that our client sends beside the request's own, in a newer StableHLO than jaxlib's client writes."""
+    if PROGRAM_OPTION not in options.env_option_overrides:
+        return None
+    try:
+        return base64.b64decode(options.env_option_overrides.pop(PROGRAM_OPTION).string_field, validate=True)
+    except ValueError as error:
+        raise invalid(f"The option {PROGRAM_OPTION} cannot be read ({error}).") from error
 
 
 def _assigned_devices(scope: Scope, build: pb.ExecutableBuildOptionsProto) -> tuple[DeviceId, ...]:

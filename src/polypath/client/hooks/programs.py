@@ -1,0 +1,165 @@
+"""Programs in forms that jaxlib's proxy client refuses to handle. Seen on jax 0.9 to 0.12.
+
+- A program that uses an operation younger than twelve weeks, such as an async collective, is sent beside the request:
+  jaxlib's client always writes StableHLO of a version that old, and cannot write such an operation.
+- An executable is serialized as what it was compiled from, which the controller remembers; loading it compiles that, or
+  finds it in the workers' cache. `jax_compilation_cache_dir` and `jax.experimental.serialize_executable` need this.
+- Keys of JAX's compilation cache tell the cluster from other clients, whose entries hold something else.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Final
+
+import jax
+import msgspec
+import numpy as np
+from jax._src import cache_key, lib
+from jax._src.interpreters import pxla
+from jax._src.lib.mlir.dialects import hlo  # pyright: ignore[reportPrivateImportUsage]
+
+from polypath.client.hooks.cluster import cluster_socket, is_cluster, replace
+from polypath.errors import ClusterError
+from polypath.frontend import control_client
+from polypath.messages import PROGRAM_OPTION
+
+_errors: Any = jax.errors
+_xla: Any = getattr(lib, "xla_client")  # noqa: B009
+_jaxlib: Any = getattr(pxla, "_jax")  # noqa: B009
+_stablehlo: Any = hlo
+
+_TOO_NEW: Final = "Failed to serialize StableHLO"
+"""What jaxlib's client says of a program that it cannot write."""
+_STAND_IN: Final = b"module @stand_in { func.func public @main() { return } }"
+
+
+class _Serialized(msgspec.Struct, frozen=True, tag="polypath-program-1", array_like=True):
+    """An executable as bytes."""
+
+    program: bytes
+    """Portable StableHLO."""
+    options: bytes
+    """A serialized `CompileOptionsProto`."""
+    devices: tuple[int, ...]
+    """The ids of those it was compiled for, in order."""
+
+
+def install() -> None:
+    """Put the hooks in place."""
+    replace(_xla.Client, "compile_and_load", _compile_and_load)
+    replace(_xla.Client, "serialize_executable", _serialize_executable)
+    replace(_xla.Client, "deserialize_executable", _deserialize_executable)
+    replace(_xla.LoadedExecutable, "serialize", _serialize)
+    if not hasattr(_xla.Client, "supports_executable_serialization"):
+        _xla.Client.supports_executable_serialization = property(_supports_serialization)
+    if hasattr(cache_key, "_hash_accelerator_config"):
+        replace(cache_key, "_hash_accelerator_config", _hash_accelerator_config)
+
+
+def _compile_and_load(original: Any) -> Any:
+    def compile_and_load(self: Any, computation: Any, executable_devices: Any, *rest: Any, **more: Any) -> Any:
+        try:
+            return original(self, computation, executable_devices, *rest, **more)
+        except _errors.JaxRuntimeError as error:
+            version = getattr(self, "stablehlo_current_version", None)
+            if _TOO_NEW not in str(error) or not is_cluster(self) or version is None:
+                raise
+        program = _portable(computation, ".".join(map(str, version)))
+        options, others = (rest[0], rest[1:]) if rest else (more.pop("compile_options", _xla.CompileOptions()), ())
+        before = list(options.env_option_overrides)
+        options.env_option_overrides = [*before, (PROGRAM_OPTION, base64.b64encode(program).decode())]
+        try:
+            return original(self, _STAND_IN, executable_devices, options, *others, **more)
+        finally:
+            options.env_option_overrides = before
+
+    return compile_and_load
+
+
+def _portable(computation: Any, readable: str) -> bytes:
+    """A program as StableHLO of a version that workers read, which read up to `readable`."""
+    if isinstance(computation, bytes):
+        return computation  # It was portable when it was serialized.
+    version = _stablehlo.get_smaller_version(_stablehlo.get_current_version(), readable)
+    return _jaxlib.mlir.serialize_portable_artifact(computation, version, True)  # True: with Shardy's dialect
+
+
+def _supports_serialization(client: Any) -> bool:
+    """Whether JAX may serialize a client's executables. Of other clients JAX asks `__getattr__` in its place."""
+    if cluster_socket(client) is None:
+        raise AttributeError("supports_executable_serialization")
+    return True
+
+
+def _serialize_executable(original: Any) -> Any:
+    def serialize_executable(self: Any, executable: Any) -> bytes:
+        path = cluster_socket(self)
+        return original(self, executable) if path is None else _serialized(executable, path)
+
+    return serialize_executable
+
+
+def _serialize(original: Any) -> Any:
+    def serialize(self: Any) -> bytes:
+        path = cluster_socket(self.client)
+        return original(self) if path is None else _serialized(self, path)
+
+    return serialize
+
+
+def _serialized(executable: Any, path: str) -> bytes:
+    devices = tuple(device.id for device in executable.local_devices())
+    try:
+        program, options = control_client.program_source(f"unix:{path}", executable.fingerprint, devices)
+    except ClusterError as error:
+        raise _errors.JaxRuntimeError(f"FAILED_PRECONDITION: {error}") from error
+    return msgspec.msgpack.encode(_Serialized(program, options, devices))
+
+
+def _deserialize_executable(original: Any) -> Any:
+    def deserialize_executable(
+        self: Any, serialized: bytes, executable_devices: Any, compile_options: Any = None, *rest: Any, **more: Any
+    ) -> Any:
+        if not is_cluster(self):
+            return original(self, serialized, executable_devices, compile_options, *rest, **more)
+        try:
+            found = msgspec.msgpack.decode(serialized, type=_Serialized)
+        except msgspec.DecodeError as error:
+            raise _errors.JaxRuntimeError(
+                "INVALID_ARGUMENT: These bytes are no executable that was serialized on a cluster of Polypath: "
+                f"compile the program here ({error})."
+            ) from error
+        devices, options = executable_devices, compile_options
+        if options is None:
+            devices, options = _placed(self, found, executable_devices)
+        return self.compile_and_load(found.program, devices, options)
+
+    return deserialize_executable
+
+
+def _placed(client: Any, found: _Serialized, given: Any) -> tuple[Any, Any]:
+    """The devices that a program is loaded on, `given` if they are as many as it needs, and its options for these."""
+    options = _xla.CompileOptions.ParseFromString(found.options)
+    if len(given) != len(found.devices):
+        known = {device.id: device for device in client.devices()}
+        missing = [number for number in found.devices if number not in known]
+        if missing:
+            raise _errors.JaxRuntimeError(
+                f"INVALID_ARGUMENT: The executable was compiled for device {missing[0]}, which this cluster does not "
+                f"have: give {len(found.devices)} devices as `execution_devices`."
+            )
+        given = _xla.DeviceList(tuple(known[number] for number in found.devices))
+    ids = np.asarray([device.id for device in given]).reshape(max(options.num_replicas, 1), -1)
+    options.device_assignment = _xla.DeviceAssignment.create(ids)
+    return given, options
+
+
+def _hash_accelerator_config(original: Any) -> Any:
+    def hash_accelerator_config(hash_obj: Any, accelerators: Any) -> None:
+        if not is_cluster(accelerators.flat[0].client):
+            return original(hash_obj, accelerators)
+        kinds = [device.device_kind for device in accelerators.flat]
+        return hash_obj.update(msgspec.msgpack.encode(["polypath", *kinds]))
+
+    return hash_accelerator_config
