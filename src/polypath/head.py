@@ -33,14 +33,14 @@ from polypath.controller.events import AnyEvent
 from polypath.errors import ClusterError, PolypathError
 from polypath.launch import runtime_dir
 from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
-from polypath.launch.config import SIMULATED, HeadConfig, HeadReply
+from polypath.launch.config import HeadConfig, HeadReply
 from polypath.launch.local import LocalLauncher
 from polypath.launch.simulated import SimulatedLauncher
 from polypath.relays import Relays
 from polypath.transport import HeadChannel
 from polypath.transport.tree import Tree
 from polypath.types import HostId
-from polypath.worker.config import WorkerConfig
+from polypath.worker.config import MOST_DEVICES, WorkerConfig
 
 if TYPE_CHECKING:
     from polypath.frontend import ClusterView, Frontend, ShutdownRequest
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_UNKNOWN_DEVICES: Final = 256
-"""Device ids set aside per host where only the host will know how many it has."""
 _LATER: Final = 0.005
 """Seconds until the controller does what can wait."""
 
@@ -71,7 +69,7 @@ class Head:
         self._up = asyncio.Event()
         self._over = asyncio.Event()
         self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle, self._told_of_end)
-        simulated = config.platform == SIMULATED
+        simulated = config.simulates is not None
         self._launcher: Launcher = (
             SimulatedLauncher(self._exited, self._relay_ended, log_dir=Path(config.log_dir))
             if simulated
@@ -191,8 +189,9 @@ class Head:
         """Start an island's workers as one group, with the service through which they form it."""
         config = self._config
         address = f"127.0.0.1:{_free_port()}"
-        stride = config.devices_per_host or (1 if config.platform in ("cpu", SIMULATED) else _UNKNOWN_DEVICES)
-        platform = "null" if config.platform == SIMULATED else config.platform or ""
+        simulates = config.simulates
+        platform = config.platform or "" if simulates is None else "null"
+        stride = config.devices_per_host or (1 if platform in ("cpu", "null") else MOST_DEVICES)
         specs: list[WorkerSpec] = []
         await self._relays.start_for(effect.hosts)
         for node, host in enumerate(effect.hosts):
@@ -204,8 +203,10 @@ class Head:
                 island=effect.island,
                 node=node,
                 nodes=len(effect.hosts),
+                islands=config.islands,
                 first_device=host * stride,
                 platform=platform,
+                simulates=simulates or "",
                 devices=config.devices_per_host or 0,
                 group_address=address,
                 cache_dir=config.cache_dir,

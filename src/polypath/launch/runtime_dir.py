@@ -21,7 +21,7 @@ from typing import Final, Self
 import msgspec
 
 from polypath.errors import AlreadyRunning, ClusterError, NotRunning
-from polypath.launch.config import FANOUT, SIMULATED, SIMULATED_FANOUT, HeadConfig, check_name, check_shape
+from polypath.launch.config import FANOUT, SIMULATED_FANOUT, HeadConfig, check_name, check_shape, simulates
 from polypath.private_dir import private_dir
 from polypath.processes import runs, start_time
 
@@ -124,7 +124,7 @@ class Claim:
             devices_per_host=devices_per_host,
             islands=islands,
             platform=platform,
-            fanout=fanout or (SIMULATED_FANOUT if platform == SIMULATED else FANOUT),
+            fanout=fanout or (FANOUT if simulates(platform) is None else SIMULATED_FANOUT),
             tied=tied,
             runtime_dir=str(self.path),
             shared_dir=str(private_dir(shared_path(self.name))),
