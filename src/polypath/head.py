@@ -19,6 +19,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import uvloop
 
+from polypath import messages
 from polypath.aio import TaskSet
 from polypath.controller import events
 from polypath.controller.controller import Controller
@@ -50,6 +52,8 @@ log = logging.getLogger(__name__)
 
 _LATER: Final = 0.005
 """Seconds until the controller does what can wait."""
+_LEAVING: Final = 20.0
+"""Seconds until a host that is told to leave must have begun to."""
 
 
 class Head:
@@ -184,6 +188,20 @@ class Head:
 
     def _send(self, effect: events.Send) -> None:
         self._channel.send(effect.hosts, effect.sequence, effect.command, more=effect.more)
+        if isinstance(effect.command, messages.Snapshot):
+            for host in effect.hosts:
+                self._expect_to_leave(host, effect.command)
+
+    def _expect_to_leave(self, host: HostId, command: messages.Snapshot) -> None:
+        """End a host that does not take the command: its apply loop may be held up in XLA behind a lost host."""
+        incarnation, told = self._incarnations[host], time.time()
+
+        def look() -> None:
+            if self._incarnations[host] == incarnation and not _changed_since(command.path, told):
+                log.warning("Host %d was told to leave %.0f s ago and has not begun: it is ended.", host, _LEAVING)
+                self._tasks.start(self._launcher.kill(host))
+
+        asyncio.get_running_loop().call_later(_LEAVING, look)
 
     async def _start(self, effect: events.Start) -> None:
         """Start an island's workers as one group, with the service through which they form it."""
@@ -258,6 +276,13 @@ class Head:
             f"Cluster {self._config.name} did not come up: {self._first_cause.rstrip('.')}; "
             "`polypath doctor` looks for what is wrong on this machine."
         )
+
+
+def _changed_since(folder: str, moment: float) -> bool:
+    """Whether something was made in a folder since then; file systems are a few milliseconds behind the clock."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(folder).st_mtime > moment - 1
+    return False
 
 
 def _share(effect: events.Share) -> None:

@@ -154,7 +154,7 @@ def start(cache_dir):
     started: dict[int, WorkerProcess] = {}
     services: list[subprocess.Popen] = []
 
-    def starter(hosts: int = 1, **config) -> list[WorkerProcess]:
+    def starter(hosts: int = 1, cache_dirs: list[str] | None = None, **config) -> list[WorkerProcess]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -164,7 +164,7 @@ def start(cache_dir):
             service.stdin.flush()
             services.append(service)
         for host in range(hosts):
-            more = {"cache_dir": cache_dir, **config}
+            more = {"cache_dir": cache_dirs[host] if cache_dirs else cache_dir, **config}
             started[host] = WorkerProcess(
                 started, host=host, node=host, nodes=hosts, first_device=4 * host, group_address=address, **more
             )

@@ -178,7 +178,7 @@ class NullExecutor(Executor):
         for index in program.info.donated:
             if index not in kept:
                 self.delete(args[index].whole)
-        return Launched([result(kind, place) for kind in program.results], b"" if end else None)
+        return Launched([result(kind, place) for kind in program.results], _Array(("bool", (0,))) if end else None)
 
     def cost_analysis(self, program: Program) -> dict[str, float]:
         return {}

@@ -66,12 +66,20 @@ def register_plugins() -> list[str]:
 
     They are the packages `jax_plugins.*`, entry points of that name, and what `PJRT_NAMES_AND_LIBRARY_PATHS`
     names. Returns what went wrong, which JAX only logs.
+
+    Raises:
+        RuntimeError: a library that this variable names cannot be loaded.
     """
     heard = _Heard()
     logger = logging.getLogger(_bridge.__name__)
     logger.addHandler(heard)
     try:
         _bridge._discover_and_register_pjrt_plugins()
+    except Exception as error:
+        raise RuntimeError(
+            f"A PJRT plugin that PJRT_NAMES_AND_LIBRARY_PATHS names cannot be loaded ({error}): mend the variable, or "
+            "remove it."
+        ) from error
     finally:
         logger.removeHandler(heard)
     return heard.errors
