@@ -93,6 +93,27 @@ def check_plugins_by_path() -> None:
     del os.environ["PJRT_NAMES_AND_LIBRARY_PATHS"]
 
 
+def check_partitioners() -> None:
+    """Plugins hear of the functions that XLA asks while it partitions, whichever is first."""
+    told: list[object] = []
+
+    def hear(c_api: object) -> None:
+        told.append(c_api)
+
+    before, xla_bridge._plugin_callbacks[:] = list(xla_bridge._plugin_callbacks), []
+    toy = xla_bridge._backend_factories["toy"]
+    toy.c_api = "a plugin's functions"
+    xla_bridge._plugins_registered = False
+    xla_bridge.register_plugin_callbacks(hear)
+    make("cpu")
+    assert not told
+    make("toy")
+    assert told == [toy.c_api]
+    xla_bridge.register_plugin_callbacks(hear)
+    assert told == [toy.c_api] * 2
+    toy.c_api, xla_bridge._plugin_callbacks[:] = None, before
+
+
 def check_places() -> None:
     """What a client says of its own machine is replaced."""
     sent = xla_client.CompileOptions()
@@ -104,7 +125,14 @@ def check_places() -> None:
     assert os.environ["MOSAIC_GPU_RUNTIME_LIB_PATH"].endswith("jax_cuda13_plugin/libmosaic_gpu_runtime.so")
 
 
-CHECKS: tuple[Callable[[], None], ...] = (check_names, check_best, check_counts, check_plugins_by_path, check_places)
+CHECKS: tuple[Callable[[], None], ...] = (
+    check_names,
+    check_best,
+    check_counts,
+    check_plugins_by_path,
+    check_partitioners,
+    check_places,
+)
 
 if __name__ == "__main__":
     logging.getLogger("polypath").addHandler(Log())

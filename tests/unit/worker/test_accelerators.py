@@ -45,7 +45,7 @@ def test_which_client_a_worker_makes() -> None:
     # CUDA_ROOT is where JAX looks for CUDA first.
     told = run("platforms.py", PYTHONPATH=str(HERE / "plugins"), CUDA_ROOT="/here")
     assert told.split() == [
-        "check_names", "check_best", "check_counts", "check_plugins_by_path", "check_places",
+        "check_names", "check_best", "check_counts", "check_plugins_by_path", "check_partitioners", "check_places",
     ]  # fmt: skip
 
 
