@@ -22,8 +22,7 @@ Islands = Annotated[int, typer.Option(help="Equal groups of hosts; a program run
 Platform = Annotated[
     str | None,
     typer.Option(
-        help="cpu, cuda, rocm, tpu, a PJRT plugin's name, or simulated (runs nothing); the best that jaxlib finds if not "
-        "given."
+        help="cpu, cuda, rocm, tpu, a PJRT plugin's name, or simulated (runs nothing); what jaxlib finds if not given."
     ),
 ]
 Fanout = Annotated[

@@ -90,7 +90,8 @@ def test_too_few_devices_are_refused(here: int, nodes: int, devices: int) -> Non
 def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What is set of JAX's options, and on a machine with 2 GPUs of each kind and 4 TPU chips."""
     found: dict[str, Any] = {}
-    monkeypatch.setattr(share, "jax", SimpleNamespace(config=SimpleNamespace(update=found.__setitem__)))
+    config = SimpleNamespace(update=found.__setitem__, jax_pjrt_client_create_options=None)
+    monkeypatch.setattr(share, "jax", SimpleNamespace(config=config))
     monkeypatch.setattr(share, "_GPUS", {"cuda": lambda: 2, "rocm": lambda: 2})
     monkeypatch.setattr(share._hardware, "num_available_tpu_chips_and_device_id", lambda: (4, None))
     for name in [name for name in os.environ if name.startswith(("TPU_", "CLOUD_TPU", "XLA_"))]:

@@ -349,7 +349,7 @@ class PjrtExecutor(Executor):
 
         if counted:
             self._flights.wait_for_room()
-        results = self._launcher.run(start) if self._may_block(place) else start()
+        results = self._launcher.run(start) if self._may_block(program) else start()
         token = results.consume_token() if with_token else None
         if counted:
             self._flights.started(token)
@@ -362,13 +362,16 @@ class PjrtExecutor(Executor):
             jaxlib.End(token) if end else None,
         )
 
-    def _may_block(self, place: _Place) -> bool:
-        """Whether starting a program here may wait for another host, which may be lost.
+    def _may_block(self, program: _Program) -> bool:
+        """Whether starting a program may wait for another host, which may be lost.
 
         On CPU only one that spans hosts does. An accelerator has a queue (of 32 for PJRT's GPUs): once it is full of
-        programs behind one that hangs, starting any program waits.
+        programs behind one that hangs, starting any program waits. One that calls its client is started in a lane,
+        which may wait; a GPU calls from the thread that starts it, and nothing else may wait for that.
         """
-        return len(place.nodes) > 1 if place.on_cpu else self._nodes > 1
+        if program.place.on_cpu:
+            return len(program.place.nodes) > 1
+        return self._nodes > 1 and not program.calls_back
 
     @staticmethod
     def _copy_whole(whole: Any, place: _Place) -> Any:

@@ -84,7 +84,8 @@ def take_gpus(config: WorkerConfig, name: str) -> None:
         return  # It takes all there are.
     share = share_of(config, _GPUS[name]())
     jax.config.update(f"jax_{name}_visible_devices", ",".join(map(str, share.devices)))
-    if share.islands > 1 and not any(os.environ.get(variable) for variable in _MEMORY_VARIABLES):
+    said = jax.config.jax_pjrt_client_create_options or any(map(os.environ.get, _MEMORY_VARIABLES))
+    if share.islands > 1 and not said:
         fraction = _MEMORY_OF_A_GPU / share.islands
         jax.config.update("jax_pjrt_client_create_options", {"memory_fraction": fraction})
         _log.info("%d islands share this worker's GPUs: it takes %.3f of their memory.", share.islands, fraction)
