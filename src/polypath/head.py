@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import uvloop
 
+from polypath import messages
 from polypath.aio import TaskSet
 from polypath.controller import events
 from polypath.controller.controller import Controller
@@ -32,7 +34,7 @@ from polypath.errors import ClusterError, PolypathError
 from polypath.files import explained
 from polypath.launch import runtime_dir
 from polypath.launch.base import Launcher, WorkerExit, WorkerSpec
-from polypath.launch.config import SIMULATED, HeadConfig, HeadReply
+from polypath.launch.config import HeadConfig, HeadReply
 from polypath.launch.local import LocalLauncher
 from polypath.launch.simulated import SimulatedLauncher
 from polypath.processes import raise_file_limit
@@ -40,7 +42,7 @@ from polypath.relays import Relays
 from polypath.transport import HeadChannel
 from polypath.transport.tree import Tree
 from polypath.types import HostId
-from polypath.worker.config import WorkerConfig
+from polypath.worker.config import MOST_DEVICES, WorkerConfig
 
 if TYPE_CHECKING:
     from polypath.frontend import ClusterView, Frontend
@@ -48,10 +50,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_UNKNOWN_DEVICES: Final = 256
-"""Device ids set aside per host where only the host will know how many it has."""
 _LATER: Final = 0.005
 """Seconds until the controller does what can wait."""
+_LEAVING: Final = 20.0
+"""Seconds until a host that is told to leave must have begun to."""
 
 
 class Head:
@@ -71,7 +73,7 @@ class Head:
         self._up = asyncio.Event()
         self._over = asyncio.Event()
         self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle, self._told_of_end)
-        simulated = config.platform == SIMULATED
+        simulated = config.simulates is not None
         self._launcher: Launcher = (
             SimulatedLauncher(self._exited, self._relay_ended, log_dir=Path(config.log_dir))
             if simulated
@@ -183,6 +185,20 @@ class Head:
 
     def _send(self, effect: events.Send) -> None:
         self._channel.send(effect.hosts, effect.sequence, effect.command, more=effect.more)
+        if isinstance(effect.command, messages.Snapshot):
+            for host in effect.hosts:
+                self._expect_to_leave(host, effect.command)
+
+    def _expect_to_leave(self, host: HostId, command: messages.Snapshot) -> None:
+        """End a host that does not take the command: its apply loop may be held up in XLA behind a lost host."""
+        incarnation, told = self._incarnations[host], time.time()
+
+        def look() -> None:
+            if self._incarnations[host] == incarnation and not _changed_since(command.path, told):
+                log.warning("Host %d was told to leave %.0f s ago and has not begun: it is ended.", host, _LEAVING)
+                self._tasks.start(self._launcher.kill(host))
+
+        asyncio.get_running_loop().call_later(_LEAVING, look)
 
     async def _start(self, effect: events.Start) -> None:
         """Start an island's workers as one group, with the service through which they form it."""
@@ -200,8 +216,9 @@ class Head:
         config = self._config
         # No port: the service asks nobody for a key, and a port of 127.0.0.1 is open to every user of the machine.
         address = f"unix:{config.runtime_dir}/g{effect.island}"
-        stride = config.devices_per_host or (1 if config.platform in ("cpu", SIMULATED) else _UNKNOWN_DEVICES)
-        platform = "null" if config.platform == SIMULATED else config.platform or ""
+        simulates = config.simulates
+        platform = config.platform or "" if simulates is None else "null"
+        stride = config.devices_per_host or (1 if platform in ("cpu", "null") else MOST_DEVICES)
         specs: list[WorkerSpec] = []
         await self._relays.start_for(effect.hosts)
         for node, host in enumerate(effect.hosts):
@@ -213,8 +230,10 @@ class Head:
                 island=effect.island,
                 node=node,
                 nodes=len(effect.hosts),
+                islands=config.islands,
                 first_device=host * stride,
                 platform=platform,
+                simulates=simulates or "",
                 devices=config.devices_per_host or 0,
                 group_address=address,
                 cache_dir=config.cache_dir,
@@ -258,6 +277,13 @@ class Head:
             f"Cluster {self._config.name} did not come up: {self._first_cause.rstrip('.')}; "
             "`polypath doctor` looks for what is wrong on this machine."
         )
+
+
+def _changed_since(folder: str, moment: float) -> bool:
+    """Whether something was made in a folder since then; file systems are a few milliseconds behind the clock."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(folder).st_mtime > moment - 1
+    return False
 
 
 def _share(effect: events.Share) -> None:

@@ -1,8 +1,8 @@
 """Which versions of JAX go together with this Polypath: a client may have another than the workers.
 
 Programs and arrays cross in forms that jaxlib keeps readable over several of its versions, so
-clients have a range. A worker uses jaxlib's internals (`polypath.worker.jaxlib`), so workers have
-one version; the dependency on jax in pyproject.toml is theirs. Imports no JAX.
+clients have a wide range. A worker uses jaxlib's internals (`polypath.worker.jaxlib`), so workers have
+a narrower one; the dependency on jax in pyproject.toml is theirs. Imports no JAX.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NEWEST_CLIENT: Final = (0, 12)
 """Without their last number."""
 
 OLDEST_WORKER: Final = (0, 10, 2)
-TOO_NEW_WORKER: Final = (0, 11)
+TOO_NEW_WORKER: Final = (0, 13)
 
 CLIENTS: Final = "jax {}.{} to {}.{}".format(*OLDEST_CLIENT, *NEWEST_CLIENT)
 """For people."""

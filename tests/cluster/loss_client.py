@@ -130,6 +130,20 @@ def case_twice() -> None:
         assert float(jax.jit(jnp.sum)(value)) == 6.0
 
 
+def case_stuck() -> None:
+    """The host beside a lost one takes no command any more: it is ended, and its values are lost too."""
+    with polypath.start(hosts=2, devices_per_host=1, platform="cpu") as cluster:
+        values = [jax.device_put(np.arange(4.0), device) for device in jax.devices()]
+        jax.block_until_ready(values)
+        os.kill(cluster.status().controller.hosts[0].pid, signal.SIGSTOP)
+        kill(cluster, 1)
+        for host in (1, 0):
+            message = error_of(lambda host=host: np.asarray(values[host]))
+            assert f"Host {host} of island 0 was lost" in message, message
+        value = jax.device_put(jnp.arange(4.0), whole_mesh())
+        assert float(jax.jit(jnp.sum)(value)) == 6.0
+
+
 if __name__ == "__main__":
     globals()[f"case_{sys.argv[1]}"]()
     print("ok")

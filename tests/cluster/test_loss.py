@@ -23,7 +23,7 @@ def test_the_obvious_retry_succeeds(client: str) -> None:
     assert run.stdout.splitlines()[-1] == "ok"
 
 
-@pytest.mark.parametrize("case", ["one_island", "partitioned", "other_island", "in_flight", "twice"])
+@pytest.mark.parametrize("case", ["one_island", "partitioned", "other_island", "in_flight", "twice", "stuck"])
 def test_a_worker_is_killed(case: str) -> None:
     run = subprocess.run([sys.executable, CLIENT, case], capture_output=True, text=True, timeout=240, check=False)
     assert run.returncode == 0, run.stderr[-4000:]

@@ -15,12 +15,15 @@ Name = Annotated[str | None, typer.Option(help="The cluster's name; the one that
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Hosts = Annotated[int, typer.Option(help="Worker processes.")]
 DevicesPerHost = Annotated[
-    int | None, typer.Option(help="Devices of each host: virtual ones on CPU (default 1), else all there are.")
+    int | None,
+    typer.Option(help="Devices of each host: virtual ones on CPU (default 1), else its share of the machine's."),
 ]
 Islands = Annotated[int, typer.Option(help="Equal groups of hosts; a program runs within one.")]
 Platform = Annotated[
     str | None,
-    typer.Option(help="cpu, cuda, rocm, tpu, or simulated (runs nothing); what jaxlib finds if not given."),
+    typer.Option(
+        help="cpu, cuda, rocm, tpu, a PJRT plugin's name, or simulated (runs nothing); what jaxlib finds if not given."
+    ),
 ]
 Fanout = Annotated[
     int | None,

@@ -116,9 +116,11 @@ def start(
 
     Args:
         hosts: worker processes.
-        devices_per_host: virtual devices of each on CPU (default 1); on others, as many as there are.
-        platform: `cpu`, `cuda`, `rocm` or `tpu`; what jaxlib finds if not given. `simulated` has any number of
-            hosts in a few processes: programs are compiled by nobody, run by nothing, and give zeros.
+        devices_per_host: virtual devices of each on CPU (default 1); of GPUs and TPU chips, by default an equal share
+            of the machine's.
+        platform: `cpu`, `cuda`, `rocm`, `tpu` or the name of a PJRT plugin; the best that jaxlib finds if not given.
+            `simulated` has any number of hosts in a few processes: programs are compiled by nobody, run by nothing,
+            and give zeros. Its devices say that they are CPUs; those of `simulated-cuda` (or `-tpu`, ...) that.
         islands: equal groups of hosts; a program runs within one.
         name: what `polypath status --name` calls it; made up if not given.
         fanout: hosts, or relays, that one process has below it at most (64); more hosts get relays between

@@ -27,6 +27,8 @@ _TYPES: Final[dict[int, tuple[str, int]]] = {
     pb.DTypeProto.KIND_U32: ("uint32", 4),
     pb.DTypeProto.KIND_U64: ("uint64", 8),
     pb.DTypeProto.KIND_F4E2M1FN: ("float4_e2m1fn", 1),
+    pb.DTypeProto.KIND_F6E2M3FN: ("float6_e2m3fn", 1),
+    pb.DTypeProto.KIND_F6E3M2FN: ("float6_e3m2fn", 1),
     pb.DTypeProto.KIND_F8E3M4: ("float8_e3m4", 1),
     pb.DTypeProto.KIND_F8E4M3: ("float8_e4m3", 1),
     pb.DTypeProto.KIND_F8E4M3FN: ("float8_e4m3fn", 1),

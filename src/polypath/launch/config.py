@@ -14,14 +14,16 @@ import msgspec
 from polypath.errors import ClusterError
 
 SIMULATED: Final = "simulated"
-"""The platform whose devices run nothing: many hosts share a process, and results are zeros."""
-PLATFORMS: Final = ("cpu", "cuda", "rocm", "tpu", SIMULATED)
+"""The platform whose devices run nothing: many hosts share a process, and results are zeros.
+
+They say that they are CPUs; those of `simulated-cuda` (or any other name) that they are that."""
 FANOUT: Final = 64
 """So many processes one sends to, unless told otherwise; more hosts get relays."""
 SIMULATED_FANOUT: Final = 1250
 """So many simulated hosts share a process, unless told otherwise."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_PLATFORM: Final = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class HeadConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +35,7 @@ class HeadConfig(msgspec.Struct, frozen=True, kw_only=True):
     """None: all the devices a host has (one on CPU)."""
     islands: int = 1
     platform: str | None = None
-    """One of `PLATFORMS`; None: what jaxlib finds on the workers."""
+    """`cpu`, `cuda`, `rocm`, `tpu`, the name of a PJRT plugin, `SIMULATED`; None: the best that jaxlib finds."""
     fanout: int = FANOUT
     """So many workers, or relays, the head and each relay has below it at most."""
     tied: bool = False
@@ -53,6 +55,11 @@ class HeadConfig(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.runtime_dir}/ifrt.sock"
 
     @property
+    def simulates(self) -> str | None:
+        """What the devices say they are, if they are simulated."""
+        return simulates(self.platform)
+
+    @property
     def address(self) -> str:
         """What clients call `socket`."""
         return f"grpc://unix:{self.socket}"
@@ -70,13 +77,19 @@ class HeadReply(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
+def simulates(platform: str | None) -> str | None:
+    """What the devices of a simulated platform say they are; None of real ones."""
+    name, _, simulated = (platform or "").partition("-")
+    return (simulated or "cpu") if name == SIMULATED else None
+
+
 def check_shape(
     hosts: int, devices_per_host: int | None, islands: int, platform: str | None, fanout: int | None = None
 ) -> None:
     """Refuse a cluster that cannot be.
 
     Raises:
-        ClusterError: a number is too small, or they don't fit, or the platform is unknown.
+        ClusterError: a number is too small, or they don't fit, or the platform is none.
     """
     if hosts < 1:
         raise ClusterError(f"A cluster needs at least one host, not {hosts}: give `hosts` a number from 1.")
@@ -92,10 +105,10 @@ def check_shape(
         )
     if fanout is not None and fanout < 2:
         raise ClusterError(f"A process sends to at least two others, not {fanout}: give `fanout` a number from 2.")
-    if platform is not None and platform not in PLATFORMS:
+    if platform is not None and not _PLATFORM.fullmatch(platform):
         raise ClusterError(
-            f"There is no platform {platform!r}: choose one of {', '.join(PLATFORMS)}, or leave it out to "
-            "use what jaxlib finds."
+            f"There is no platform {platform!r}: say cpu, cuda, rocm, tpu, {SIMULATED} or the name of a PJRT plugin, "
+            "or leave it out to use what jaxlib finds."
         )
 
 

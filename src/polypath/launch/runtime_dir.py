@@ -27,7 +27,7 @@ import msgspec
 
 from polypath.errors import AlreadyRunning, ClusterError, NotRunning
 from polypath.files import RUNTIME_DIR, explained, private_dir
-from polypath.launch.config import FANOUT, SIMULATED, SIMULATED_FANOUT, HeadConfig, check_name, check_shape
+from polypath.launch.config import FANOUT, SIMULATED_FANOUT, HeadConfig, check_name, check_shape, simulates
 from polypath.processes import runs, start_time
 
 SOCKET_PATH_LIMIT: Final = 107
@@ -141,7 +141,7 @@ class Claim:
             devices_per_host=devices_per_host,
             islands=islands,
             platform=platform,
-            fanout=fanout or (SIMULATED_FANOUT if platform == SIMULATED else FANOUT),
+            fanout=fanout or (FANOUT if simulates(platform) is None else SIMULATED_FANOUT),
             tied=tied,
             runtime_dir=str(self.path),
             shared_dir=str(self._make_shared()),

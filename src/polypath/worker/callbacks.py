@@ -77,26 +77,28 @@ class _StandIn:
 
     def __call__(self, *args: Any) -> tuple[npt.NDArray[Any] | None, ...]:
         if args and hasattr(args[0], "stage"):
-            self._write(args[1:])
+            self._write(args[0], args[1:])
             return ()
         sent = tuple(None if arg is None else elements(arg) for arg in args)
         results = self._calls.call(self._callbacks, self._index, sent, in_place=False)
         return tuple(None if each is None else array(each) for each in results)
 
-    def _write(self, buffers: Sequence[Any]) -> None:
-        arrays = [np.asarray(buffer) for buffer in buffers]
+    def _write(self, context: Any, buffers: Sequence[Any]) -> None:
+        from polypath.worker import jaxlib
+
+        lent = [jaxlib.LentBuffer(context, buffer) for buffer in buffers]
         sent: list[Elements] = []
         first: dict[int, int] = {}  # by address: an input that is given up shares its memory with an output
-        for each, buffer in zip(arrays, buffers, strict=True):
-            at = first.setdefault(each.ctypes.data, len(sent)) if each.size else len(sent)
+        for each in lent:
+            at = first.setdefault(each.address, len(sent)) if each.array.size else len(sent)
             if at < len(sent):
-                sent.append(Elements(str(each.dtype), each.shape, b"", buffer.writeable, at))
+                sent.append(Elements(str(each.array.dtype), each.array.shape, b"", each.writeable, at))
             else:
-                sent.append(msgspec.structs.replace(elements(each), writeable=buffer.writeable))
+                sent.append(msgspec.structs.replace(elements(each.array), writeable=each.writeable))
         written = self._calls.call(self._callbacks, self._index, tuple(sent), in_place=True)
-        for target, each in zip(arrays, written, strict=True):
+        for target, each in zip(lent, written, strict=True):
             if each is not None:
-                target[...] = array(each)
+                target.write(array(each))
 
 
 def elements(found: npt.NDArray[Any]) -> Elements:

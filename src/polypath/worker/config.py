@@ -6,6 +6,9 @@ from typing import Final
 
 import msgspec
 
+MOST_DEVICES: Final = 256
+"""Of a host that takes all it finds; so many device ids are set aside for it."""
+
 
 class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of JSON on the worker's standard input."""
@@ -19,10 +22,15 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The size of the group."""
     first_device: int
     """The cluster-wide id of its first device; the others follow."""
+    islands: int = 1
+    """How many there are, all on this machine and of the same size."""
     platform: str = ""
-    """`cpu`, `cuda`, `tpu`, `null`, or empty for what jaxlib finds."""
+    """What jaxlib calls it: `cpu`, `cuda`, `rocm`, `tpu`, a plugin's name; `null` for simulated devices. Empty for the
+    best that jaxlib finds."""
+    simulates: str = "cpu"
+    """What simulated devices say they are."""
     devices: int = 0
-    """Virtual devices of a CPU host; 0 for all that a GPU or TPU host has."""
+    """How many the host has: virtual ones on CPU, else its share of the machine's. 0 for an equal share of all."""
     group_address: str = ""
     """Where the group's service (`polypath.worker.rendezvous`) listens: `unix:PATH`; unused if alone."""
     cache_dir: str = ""

@@ -35,7 +35,7 @@ def arrays() -> None:
         "complex128 bfloat16 float8_e3m4 float8_e4m3 float8_e4m3fn float8_e4m3b11fnuz float8_e4m3fnuz "
         "float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn int2 uint2"
     )
-    for name in names.split():
+    for name in names.split() + ["float6_e2m3fn", "float6_e3m2fn"] * (jax.__version_info__ >= (0, 12)):
         dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
         for shape in ((), (0, 3), (2, 3)):
             value = np.ones(shape, dtype)

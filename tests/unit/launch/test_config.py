@@ -1,7 +1,7 @@
 import pytest
 
 from polypath.errors import ClusterError
-from polypath.launch.config import check_name, check_shape
+from polypath.launch.config import check_name, check_shape, simulates
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from polypath.launch.config import check_name, check_shape
         ((3, None, 2, None), "3 hosts cannot be split into 2 islands"),
         ((2, None, 0, None), "into 0 islands"),
         ((2, None, 4, None), "into 4 islands"),
-        ((1, None, 1, "gpu"), "no platform 'gpu': choose one of cpu, cuda"),
+        ((1, None, 1, "G/P"), "no platform 'G/P': say cpu, cuda"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused(shape: tuple[int, int | None, int, str | None], sentence: str) -> None:
@@ -24,6 +24,15 @@ def test_a_cluster_that_cannot_be_is_refused(shape: tuple[int, int | None, int, 
 def test_a_cluster_that_can_be_is_not() -> None:
     check_shape(4, 2, 2, "cpu")
     check_shape(1, None, 1, None)
+    check_shape(1, None, 1, "a_plugin")
+
+
+@pytest.mark.parametrize(
+    ("platform", "simulated"),
+    [(None, None), ("cpu", None), ("cuda", None), ("simulated", "cpu"), ("simulated-tpu", "tpu")],
+)
+def test_what_simulated_devices_say_they_are(platform: str | None, simulated: str | None) -> None:
+    assert simulates(platform) == simulated
 
 
 @pytest.mark.parametrize("name", ["", "A", "a/b", "..", "a b", "-a", "x" * 41])

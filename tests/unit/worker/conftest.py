@@ -164,7 +164,7 @@ def start(cache_dir, group_dir):
     started: dict[int, WorkerProcess] = {}
     services: list[subprocess.Popen] = []
 
-    def starter(hosts: int = 1, **config) -> list[WorkerProcess]:
+    def starter(hosts: int = 1, cache_dirs: list[str] | None = None, **config) -> list[WorkerProcess]:
         address = f"unix:{group_dir}/g"
         if hosts > 1:
             service = subprocess.Popen([sys.executable, "-m", "polypath.worker.rendezvous"], stdin=subprocess.PIPE)
@@ -172,7 +172,7 @@ def start(cache_dir, group_dir):
             service.stdin.flush()
             services.append(service)
         for host in range(hosts):
-            more = {"cache_dir": cache_dir, **config}
+            more = {"cache_dir": cache_dirs[host] if cache_dirs else cache_dir, **config}
             started[host] = WorkerProcess(
                 started, host=host, node=host, nodes=hosts, first_device=4 * host, group_address=address, **more
             )

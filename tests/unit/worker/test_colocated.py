@@ -98,15 +98,3 @@ def test_simulated_devices_run_none(start, functions, ids) -> None:
     (worker,) = start(platform="null")
     worker.tell(m.Compile(1, functions["half"], b"", (0, 1, 2, 3), "python"))
     assert worker.report(m.Compiled, executable=1).result.code is Code.UNIMPLEMENTED
-
-
-def test_cpu_devices_beside_accelerators(functions, tmp_path) -> None:
-    """No accelerator is here: a CPU client stands for it, with a second one beside it."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "beside.py"), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr

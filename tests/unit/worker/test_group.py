@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from polypath import messages as m
 from polypath.types import Failure, ProgramInfo
@@ -16,6 +17,7 @@ def compile_on_both(workers, executable, program, devices):
     results = [worker.report(m.Compiled, executable=executable) for worker in workers]
     for each in results:
         assert isinstance(each.result, ProgramInfo), each.result
+    return results
 
 
 def tell(workers, *commands):
@@ -87,8 +89,9 @@ def test_a_host_that_cannot_start_its_part_is_stranded(start, programs):
     assert one.report(m.Failed, values=(11,)).stranded
 
 
-def test_waits_end_when_cancelled_and_a_lost_peer_does_not_stop_a_snapshot(start, programs, tmp_path):
-    workers = one, two = start(hosts=2)
+@pytest.mark.parametrize("platform", ["cpu", "fast"])
+def test_waits_end_when_cancelled_and_a_lost_peer_does_not_stop_a_snapshot(start, programs, tmp_path, platform):
+    workers = one, two = start(hosts=2, platform=platform)
     compile_on_both(workers, 1, programs["psum8"], range(8))
     one.compile(2, programs["add"], (0,))
     put([one], 10, [np.ones(2, np.float32)] * 4, range(4))
@@ -115,3 +118,14 @@ def test_the_first_node_can_die_too(start, programs):
     one.process.wait()
     assert two.fetch(10, 6, shape=(2,)).tolist() == [1, 1]
     assert two.end() == 0
+
+
+def test_hosts_that_tune_together_compile_together(start, programs, tmp_path):
+    """One that finds a program in its cache compiles it all the same where another has to."""
+    for second, compiled in (("one", True), ("one", False), ("two", True)):
+        caches = [str(tmp_path / name) for name in ("one", second)]
+        workers = start(hosts=2, platform="fast", cache_dirs=caches)
+        results = compile_on_both(workers, 1, programs["psum8"], range(8))
+        assert [each.compiled for each in results] == [compiled, compiled]
+        for worker in workers:
+            assert worker.end() == 0

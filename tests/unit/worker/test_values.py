@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from polypath import messages as m
 from polypath.types import Code, Failure
+from polypath.versions import parse
 
 DTYPES = """bool int2 uint2 int4 uint4 int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 bfloat16
 float32 float64 complex64 complex128 float4_e2m1fn float8_e3m4 float8_e4m3 float8_e4m3fn float8_e4m3b11fnuz
 float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu""".split()  # noqa: SIM905
+if parse(metadata.version("jaxlib")) >= (0, 12):
+    DTYPES += ["float6_e2m3fn", "float6_e3m2fn"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -31,7 +31,7 @@ def compile_request(scope: Scope, op: int, body: pb.CompileRequest) -> events.Co
     """
     program = parse(pb.CustomCallProgramProto, body.program.data, "a custom call")
     if program.type != _TYPE:
-        raise unimplemented(f"custom calls of type {program.type!r}", f"use those of JAX 0.10, {_TYPE!r}")
+        raise unimplemented(f"custom calls of type {program.type!r}", f"use JAX's own, {_TYPE!r}")
     workers = scope.view.platform.python
     if scope.python and workers and scope.python != workers:
         raise invalid(

@@ -1,4 +1,4 @@
-"""Makes `ifrt_pb2.py` and `ifrt_pb2.pyi` from `ifrt.proto`: `python -m polypath.frontend.wire.generate`.
+"""Makes `ifrt_pb2.py` and `ifrt_pb2.pyi` from `ifrt.proto`: `python src/polypath/frontend/wire/generate.py`.
 
 Needs grpcio-tools, which is a development dependency only. The generated files are committed;
 a test checks that they are what this makes.

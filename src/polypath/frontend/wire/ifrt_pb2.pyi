@@ -977,6 +977,8 @@ class DTypeProto(_message.Message):
         KIND_F8E5M2FNUZ: _ClassVar[DTypeProto.Kind]
         KIND_F8E8M0FNU: _ClassVar[DTypeProto.Kind]
         KIND_F4E2M1FN: _ClassVar[DTypeProto.Kind]
+        KIND_F6E2M3FN: _ClassVar[DTypeProto.Kind]
+        KIND_F6E3M2FN: _ClassVar[DTypeProto.Kind]
         KIND_STRING: _ClassVar[DTypeProto.Kind]
     KIND_UNSPECIFIED: DTypeProto.Kind
     KIND_PRED: DTypeProto.Kind
@@ -1011,6 +1013,8 @@ class DTypeProto(_message.Message):
     KIND_F8E5M2FNUZ: DTypeProto.Kind
     KIND_F8E8M0FNU: DTypeProto.Kind
     KIND_F4E2M1FN: DTypeProto.Kind
+    KIND_F6E2M3FN: DTypeProto.Kind
+    KIND_F6E3M2FN: DTypeProto.Kind
     KIND_STRING: DTypeProto.Kind
     VERSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]

@@ -1,7 +1,8 @@
-"""Starting programs that span CPU devices: on a thread where a lost host could block, and never too many.
+"""Starting programs: on a thread where a lost host could block, and on CPU never too many at a time.
 
 Owns two threads and no arrays. XLA's pool of threads for CPU collectives deadlocks when too many
-executions are under way, and starting one more blocks once an earlier one hangs on a lost host.
+executions are in flight. Starting one more blocks once an earlier one hangs on a lost host: on CPU if it
+spans hosts itself, on accelerators once their queue is full.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ BATCH: Final = 8
 
 
 class Launcher:
-    """Starts programs on a thread, as on CPU even starting waits where another host hangs."""
+    """Starts programs on a thread, where even starting may wait for another host."""
 
     def __init__(self, waits: Waits) -> None:
         self._waits = waits

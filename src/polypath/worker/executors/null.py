@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polypath.messages import Execute
-from polypath.types import ArraySpec, Device, DeviceId, Platform, ProgramInfo, Sharding, ValueId
+from polypath.types import ArraySpec, Attribute, Device, DeviceId, Platform, ProgramInfo, Sharding, ValueId
 from polypath.worker import protos
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors import stablehlo
@@ -100,22 +100,27 @@ def result(kind: ShardType, place: Place) -> Value:
     return Value(None, _Array(kind), place, kind)
 
 
+def _coordinates(platform: str, device: DeviceId) -> dict[str, Attribute]:
+    """Where a device is, as JAX asks of TPUs when it makes a mesh: they are in a line."""
+    return {"coords": (device, 0, 0), "core_on_chip": 0} if platform == "tpu" else {}
+
+
 @final
 class NullExecutor(Executor):
-    """`config.devices` devices of nothing."""
+    """`config.devices` devices of nothing, which say that they are `config.simulates`."""
 
     def __init__(self, config: WorkerConfig) -> None:
-        self.platform = Platform("cpu", "null", "none", {"serialize_with_sdy": True})
+        self.platform = Platform(config.simulates, "null", "none", {"serialize_with_sdy": True})
         self.devices = tuple(
             Device(
                 id=config.first_device + index,
                 host=config.host,
                 island=config.island,
                 local_index=index,
-                platform="cpu",
+                platform=config.simulates,
                 kind="null",
                 memory_kinds=("device", "pinned_host", "unpinned_host"),
-                attributes={"slice_index": config.island},
+                attributes={"slice_index": config.island} | _coordinates(config.simulates, config.first_device + index),
             )
             for index in range(config.devices or 1)
         )
@@ -173,7 +178,7 @@ class NullExecutor(Executor):
         for index in program.info.donated:
             if index not in kept:
                 self.delete(args[index].whole)
-        return Launched([result(kind, place) for kind in program.results], b"" if end else None)
+        return Launched([result(kind, place) for kind in program.results], _Array(("bool", (0,))) if end else None)
 
     def cost_analysis(self, program: Program) -> dict[str, float]:
         return {}

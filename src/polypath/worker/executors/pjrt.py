@@ -41,7 +41,8 @@ class _Place(Place):
         self.list = jaxlib.device_list(found)
         self.found = found
         self.client = found[0].client
-        self.on_cpu = found[0].platform == "cpu"
+        self.on_cpu = jaxlib.is_cpu(self.client)
+        self.nodes = sorted({device.process_index for device in found})
         self.sharding = jaxlib.over(found)
         self._avals: dict[ShardType, Any] = {}
 
@@ -126,7 +127,7 @@ class PjrtExecutor(Executor):
         self._client = jaxlib.make_client(config, group)
         firsts = [config.first_device]
         if group is not None:
-            firsts = [int(each) for each in group.exchange(config.node, "first_device", str(config.first_device))]
+            firsts = [int(each) for each in group.exchange("first_device", str(config.first_device))]
         self._nodes = config.nodes
         self._by_id = _cluster_ids(self._client, firsts)
         cpu, cpus = self._client, self._by_id
@@ -143,7 +144,7 @@ class PjrtExecutor(Executor):
         self._singles: dict[tuple[DeviceId, str], Any] = {}
         self._layouts: dict[Any, jaxlib.Loaded] = {}
         self.platform = Platform(
-            name=self._client.platform,
+            name=jaxlib.platform_name(self._client),
             version=self._client.platform_version,
             jaxlib=jaxlib.VERSION,
             attributes=jaxlib.client_attributes(self._client),
@@ -155,7 +156,7 @@ class PjrtExecutor(Executor):
                 host=config.host,
                 island=config.island,
                 local_index=index,
-                platform=device.platform,
+                platform=jaxlib.platform_name(device.client),
                 kind=device.device_kind,
                 memory_kinds=jaxlib.memory_kinds(device),
                 attributes=jaxlib.device_attributes(device)
@@ -198,15 +199,16 @@ class PjrtExecutor(Executor):
 
     def hold(self, shard: Shard) -> Shard | npt.NDArray[Any]:
         (device,) = shard.sharding.device_set
-        if device.platform == "cpu" and shard.is_ready():
-            return jaxlib.elements(shard)
-        return jaxlib.copy(shard, shard.sharding, device)
+        if not jaxlib.is_cpu(device.client):
+            # Not on the device, which may have no room for a second one.
+            return jaxlib.copy(shard, jaxlib.host_memory(device), device)
+        return jaxlib.elements(shard) if shard.is_ready() else jaxlib.copy(shard, shard.sharding, device)
 
     def can_hold(self, shard: Shard) -> bool:
         # On CPU the copy needs a thread of XLA's pool. All of them may wait in collectives for another host, which
         # may be waiting for this very shard.
         (device,) = shard.sharding.device_set
-        return device.platform != "cpu" or self.is_ready(shard)
+        return not jaxlib.is_cpu(device.client) or self.is_ready(shard)
 
     def shard_type(self, shard: Shard) -> ShardType:
         return self._type((str(shard.dtype), shard.shape))
@@ -246,6 +248,14 @@ class PjrtExecutor(Executor):
     # --- Programs
 
     def compile(self, source: Source) -> Program:
+        return self._load(source, together=True)
+
+    def reload(self, source: Source) -> Program:
+        # The other hosts may have fewer programs to load, so they are not asked.
+        return self._load(source, together=False)
+
+    def _load(self, source: Source, *, together: bool) -> Program:
+        """Out of the cache, or compiled; `together` with the other hosts of the program, which do the same."""
         place = self._place(source.devices)
         jaxlib.prepare(source.program)
         options = jaxlib.options_for(source.options, [device.id for device in place.found])
@@ -255,11 +265,14 @@ class PjrtExecutor(Executor):
         same = msgspec.structs.replace(source, options=jaxlib.options_key(options))
         key = Cache.key(
             "pjrt", same, self._nodes, len(self._local), jaxlib.VERSION, cpu_features(),
-            place.client.platform, self.platform.version, [d.kind for d in self.devices],
+            jaxlib.platform_name(place.client), self.platform.version, [d.kind for d in self.devices],
         )  # fmt: skip
-        # On GPUs the hosts of a program tune it together while they compile it, so none may wait for another.
-        with self._cache.alone(key) if self.platform.name == "cpu" else contextlib.nullcontext():
+        # On GPUs the hosts of a program tune it together while they compile it. So none may wait for another to
+        # compile, and all of them compile unless all can load.
+        with self._cache.alone(key) if place.on_cpu else contextlib.nullcontext():
             found = self._from_cache(key, place, options)
+            if together and self._group is not None and not place.on_cpu and len(place.nodes) > 1:
+                found = found if self._group.all_have(key, place.nodes, found is not None) else None
             if found is not None:
                 return found
             program = self._compile(source, place, options, asking)
@@ -328,20 +341,18 @@ class PjrtExecutor(Executor):
             if index in program.donated:
                 wholes[index] = self._copy_whole(wholes[index], place)
         spans = len(place.devices) > 1
-        launch_id = launch if spans else None
-        if spans and place.on_cpu:
+        counted = spans and place.on_cpu
+        with_token = end or program.calls_back or counted
+
+        def start() -> Any:
+            return program.loaded.execute_sharded(wholes, with_tokens=with_token, launch_id=launch if spans else None)
+
+        if counted:
             self._flights.wait_for_room()
-
-            def start() -> Any:
-                return program.loaded.execute_sharded(wholes, with_tokens=True, launch_id=launch_id)
-
-            results = start() if len(place.local) == len(place.devices) else self._launcher.run(start)
-            token = results.consume_token()
+        results = self._launcher.run(start) if self._may_block(program) else start()
+        token = results.consume_token() if with_token else None
+        if counted:
             self._flights.started(token)
-        else:
-            wanted_token = end or program.calls_back
-            results = program.loaded.execute_sharded(wholes, with_tokens=wanted_token, launch_id=launch_id)
-            token = results.consume_token() if wanted_token else None
         if program.calls_back:
             program.follow(jaxlib.End(token))
         outs = results.consume_with_handlers(program.handlers)
@@ -350,6 +361,17 @@ class PjrtExecutor(Executor):
             [Value(None, out, place, kind, number) for out, kind in zip(outs, program.results, strict=True)],
             jaxlib.End(token) if end else None,
         )
+
+    def _may_block(self, program: _Program) -> bool:
+        """Whether starting a program may wait for another host, which may be lost.
+
+        On CPU only one that spans hosts does. An accelerator has a queue (of 32 for PJRT's GPUs): once it is full of
+        programs behind one that hangs, starting any program waits. One that calls its client is started in a lane,
+        which may wait; a GPU calls from the thread that starts it, and nothing else may wait for that.
+        """
+        if program.place.on_cpu:
+            return len(program.place.nodes) > 1
+        return self._nodes > 1 and not program.calls_back
 
     @staticmethod
     def _copy_whole(whole: Any, place: _Place) -> Any:

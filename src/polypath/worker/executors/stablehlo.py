@@ -25,6 +25,8 @@ DTYPES = {
     "complex<f32>": "complex64",
     "complex<f64>": "complex128",
     "f4E2M1FN": "float4_e2m1fn",
+    "f6E2M3FN": "float6_e2m3fn",
+    "f6E3M2FN": "float6_e3m2fn",
     "f8E3M4": "float8_e3m4",
     "f8E4M3": "float8_e4m3",
     "f8E4M3FN": "float8_e4m3fn",

@@ -1,0 +1,1 @@
+"""Stands for the extension beside which the library lies."""
