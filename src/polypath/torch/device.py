@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
-import torch._dynamo
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # pyright: ignore
 
-from polypath.torch import autocast, buffers, compiler, device_module, modules
+from polypath.torch import autocast, buffers, default_backend, device_module, modules, processes
 from polypath.torch.buffers import DEVICE, NAME
 from polypath.torch.kernels import dispatch, host, rules, transfers
 from polypath.torch.trace import TorchError, trace
@@ -36,7 +35,8 @@ def register() -> None:
     _register_storages()
     autocast.register()
     modules.register()
-    torch._dynamo.register_backend(compiler.compile_graph, name=NAME)
+    default_backend.register()
+    processes.register()
     _start_autograd()
 
 
