@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # pyright: ignore
 
-from polypath.torch import autocast, buffers, default_backend, device_module, modules, processes
+from polypath.torch import autocast, buffers, default_backend, device_module, frameworks, modules, processes
 from polypath.torch.buffers import DEVICE, NAME
 from polypath.torch.kernels import dispatch, host, rules, transfers
 from polypath.torch.trace import TorchError, trace
@@ -37,6 +37,7 @@ def register() -> None:
     modules.register()
     default_backend.register()
     processes.register()
+    frameworks.register()
     _start_autograd()
 
 

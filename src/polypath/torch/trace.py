@@ -27,6 +27,7 @@ import jax.extend
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from polypath.client import backend
 from polypath.errors import PolypathError
 from polypath.torch.account import account, size_of
 
@@ -187,7 +188,7 @@ class Trace:
         return len(self._programs)
 
     def _fork(self) -> None:
-        self.forked |= bool(self.runs or self._nodes or account.allocated)
+        self.forked |= bool(self._nodes) or backend.in_use()
 
     def check_process(self) -> None:
         """Refuse to go on in a process that the devices do not know.
@@ -468,9 +469,9 @@ def check_devices(arrays: Sequence[Array], error: Exception) -> None:
     Raises:
         TorchError: such an array is among them.
     """
-    backend: Any = jax.extend.backend.get_backend()
+    client: Any = jax.extend.backend.get_backend()
     for array in arrays:
-        if isinstance(array, jax.Array) and any(device.client is not backend for device in array.devices()):
+        if isinstance(array, jax.Array) and any(device.client is not client for device in array.devices()):
             raise TorchError(
                 "A tensor is on a cluster that was closed (or on the devices that JAX had before a cluster was "
                 "started), and its values went with it; make it anew, or load it from a checkpoint."

@@ -7,7 +7,7 @@ hooks there, so `accelerator`, `generators` and `pinned` put the rest in place. 
 
 from __future__ import annotations
 
-from polypath.torch.device_module import accelerator, generators, pinned, streams
+from polypath.torch.device_module import accelerator, generators, pinned, storages, streams
 from polypath.torch.device_module.memory import Memory
 from polypath.torch.device_module.properties import Properties
 from polypath.torch.device_module.streams import Streams
@@ -20,4 +20,5 @@ def register(module: Streams) -> None:
     accelerator.register(module)
     generators.register()
     pinned.register()
+    storages.register()
     streams.register()
