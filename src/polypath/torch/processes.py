@@ -20,6 +20,7 @@ import torch.distributed.fsdp
 import torch.distributed.tensor.parallel
 import torch.multiprocessing.reductions as reductions
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 
 from polypath.torch.buffers import NAME
 from polypath.torch.trace import TorchError
@@ -41,8 +42,11 @@ def register() -> None:
     _guard_function(of_tensors.distribute_tensor, f"lay the tensor out with {_SHARD}")
     _guard_function(of_tensors.distribute_module, f"lay the model out with {_PLAN}")
     _guard_function(of_tensors.parallel.parallelize_module, f"lay the model out with {_PLAN}")
+    _guard_from_local()
     _guard_meshes()
+    _guard_groups()
     _guard_collectives()
+    _leave_data_parallel()
     ForkingPickler.register(torch.UntypedStorage, _reduce_storage)
 
 
@@ -106,6 +110,38 @@ def _guard_meshes() -> None:
         original(self, device_type, *args, **kwargs)
 
     setattr(DeviceMesh, "__init__", __init__)  # noqa: B010
+
+
+def _guard_from_local() -> None:
+    original: Any = DTensor.from_local
+
+    @functools.wraps(original)
+    def from_local(local_tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_there(local_tensor):
+            _refuse("DTensor", f"lay the tensor out with {_SHARD}")
+        return original(local_tensor, *args, **kwargs)
+
+    setattr(DTensor, "from_local", staticmethod(from_local))  # noqa: B010
+
+
+def _guard_groups() -> None:
+    original: Any = torch.distributed.init_process_group
+
+    @functools.wraps(original)
+    def init_process_group(*args: Any, device_id: Any = None, **kwargs: Any) -> None:
+        if isinstance(device_id, torch.device) and device_id.type == NAME:
+            _refuse("A process group", f"lay the model out with {_FSDP} and cut each batch with {_BATCH}")
+        original(*args, device_id=device_id, **kwargs)
+
+    torch.distributed.init_process_group = init_process_group
+    torch.distributed.distributed_c10d.init_process_group = init_process_group
+
+
+def _leave_data_parallel() -> None:
+    """Have `nn.DataParallel` do nothing, as where there is no accelerator: XLA divides the work."""
+    module: Any = sys.modules[torch.nn.DataParallel.__module__]
+    original = module._get_available_device_type
+    module._get_available_device_type = lambda: None if (found := original()) == NAME else found
 
 
 def _guard_collectives() -> None:

@@ -20,6 +20,8 @@ Amend = Callable[[ModuleType], None]
 _AMENDED: Final[dict[str, Amend]] = {
     "accelerate.state": hugging_face.amend_accelerate,
     "transformers.training_args": hugging_face.amend_transformers,
+    "transformers.integrations.accelerate": hugging_face.amend_device_maps,
+    "transformers.pipelines.base": hugging_face.amend_pipelines,
     "lightning.pytorch.trainer.connectors.accelerator_connector": lightning.amend,
     "lightning.fabric.connector": lightning.amend,
     "pytorch_lightning.trainer.connectors.accelerator_connector": lightning.amend,
@@ -33,6 +35,8 @@ def register() -> None:
     for name, amend in _AMENDED.items():
         if name in sys.modules:
             amend(sys.modules[name])
+    if "transformers.modeling_utils" in sys.modules:  # It has the function by name since before.
+        hugging_face.amend_device_maps(sys.modules["transformers.modeling_utils"])
     sys.meta_path.insert(0, _Finder())
 
 
