@@ -32,7 +32,8 @@ def register(module: Any) -> None:
     for name, function in functions.items():
         if not hasattr(torch._C, f"_accelerator_{name}"):
             raise AssertionError(f"torch._C has no _accelerator_{name}: this is not the torch that Polypath was built for")
-        setattr(torch._C, f"_accelerator_{name}", function)
+        # Dynamo asks for the current stream wherever it compiles, which must not be compiled in its turn.
+        setattr(torch._C, f"_accelerator_{name}", torch.compiler.disable(function))
 
 
 def _at_least_0(index: int) -> int:
