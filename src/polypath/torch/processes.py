@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Final, NoReturn
 
@@ -38,13 +38,18 @@ def register() -> None:
     of_tensors = torch.distributed.tensor
     _guard_class(torch.nn.parallel.DistributedDataParallel, f"cut each batch with {_BATCH}")
     _guard_class(torch.distributed.fsdp.FullyShardedDataParallel, f"lay the model out with {_FSDP}")
-    _guard_function(torch.distributed.fsdp.fully_shard, f"lay the model out with {_FSDP}")
-    _guard_function(of_tensors.distribute_tensor, f"lay the tensor out with {_SHARD}")
-    _guard_function(of_tensors.distribute_module, f"lay the model out with {_PLAN}")
-    _guard_function(of_tensors.parallel.parallelize_module, f"lay the model out with {_PLAN}")
+    group = functools.partial(_guarded, argument="device_id")
+    _replace(
+        {
+            torch.distributed.init_process_group: group(f"lay the model out with {_FSDP} and cut each batch with {_BATCH}"),
+            torch.distributed.fsdp.fully_shard: _guarded(f"lay the model out with {_FSDP}"),
+            of_tensors.distribute_tensor: _guarded(f"lay the tensor out with {_SHARD}"),
+            of_tensors.distribute_module: _guarded(f"lay the model out with {_PLAN}"),
+            of_tensors.parallel.parallelize_module: _guarded(f"lay the model out with {_PLAN}"),
+        }
+    )
     _guard_from_local()
     _guard_meshes()
-    _guard_groups()
     _guard_collectives()
     _leave_data_parallel()
     ForkingPickler.register(torch.UntypedStorage, _reduce_storage)
@@ -69,23 +74,38 @@ def _guard_class(kind: type, instead: str) -> None:
     setattr(kind, "__init__", __init__)  # noqa: B010
 
 
-def _guard_function(original: Callable[..., Any], instead: str) -> None:
-    """Replace a function wherever torch's modules have it."""
-    first = next(iter(inspect.signature(original).parameters))
-    name: str = original.__name__
+Function = Callable[..., Any]
 
-    @functools.wraps(original)
-    def function(*args: Any, **kwargs: Any) -> Any:
-        if _is_there(args[0] if args else kwargs.get(first)):
-            _refuse(name, instead)
-        return original(*args, **kwargs)
 
-    for path, module in list(sys.modules.items()):
-        if path.startswith("torch.distributed") and vars(module).get(name) is original:
-            setattr(module, name, function)
+def _replace(functions: Mapping[Function, Callable[[Function], Function]]) -> None:
+    """Guard functions in every module that has them, as programs import them by name."""
+    guarded = {id(original): guard(original) for original, guard in functions.items()}
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if id(value) in guarded:
+                setattr(module, name, guarded[id(value)])
+
+
+def _guarded(instead: str, argument: str | None = None) -> Callable[[Function], Function]:
+    """Refuse an argument that is of the device: the first one, if none is named."""
+
+    def guard(original: Function) -> Function:
+        first = next(iter(inspect.signature(original).parameters))
+
+        @functools.wraps(original)
+        def function(*args: Any, **kwargs: Any) -> Any:
+            if _is_there(args[0] if args and argument is None else kwargs.get(argument or first)):
+                _refuse(original.__name__, instead)
+            return original(*args, **kwargs)
+
+        return function
+
+    return guard
 
 
 def _is_there(value: Any) -> bool:
+    if isinstance(value, torch.device):
+        return value.type == NAME
     return any(tensor.device.type == NAME for tensor in _tensors(value))
 
 
@@ -122,19 +142,6 @@ def _guard_from_local() -> None:
         return original(local_tensor, *args, **kwargs)
 
     setattr(DTensor, "from_local", staticmethod(from_local))  # noqa: B010
-
-
-def _guard_groups() -> None:
-    original: Any = torch.distributed.init_process_group
-
-    @functools.wraps(original)
-    def init_process_group(*args: Any, device_id: Any = None, **kwargs: Any) -> None:
-        if isinstance(device_id, torch.device) and device_id.type == NAME:
-            _refuse("A process group", f"lay the model out with {_FSDP} and cut each batch with {_BATCH}")
-        original(*args, device_id=device_id, **kwargs)
-
-    torch.distributed.init_process_group = init_process_group
-    torch.distributed.distributed_c10d.init_process_group = init_process_group
 
 
 def _leave_data_parallel() -> None:
