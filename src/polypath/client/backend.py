@@ -76,6 +76,11 @@ def register() -> None:
     _extend.register_backend_factory("proxy", _make_client, priority=-1)
 
 
+def in_use() -> bool:
+    """Whether JAX has chosen its devices, in this process or in the one that it was forked from."""
+    return _bridge.backends_are_initialized()
+
+
 def clear() -> None:
     """Drop JAX's backends, so that it connects anew, and with them the watch on the head."""
     stop_watch()

@@ -10,6 +10,7 @@ Needs `pip install polypath[torch]`.
 """
 
 from polypath.torch.breaks import GraphBreakWarning as GraphBreakWarning
+from polypath.torch.custom import register_lowering as register_lowering
 from polypath.torch.device import device as device
 from polypath.torch.device import register as _register
 from polypath.torch.kernels.host import HostWarning as HostWarning

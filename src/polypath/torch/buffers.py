@@ -28,6 +28,19 @@ _CPU: Final = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _SET: Final = torch.ops.aten.set_.source_Storage_storage_offset
 
 
+def check_index(device: torch.device) -> None:
+    """Refuse a device of this kind that there is not.
+
+    Raises:
+        TorchError: its index is not 0.
+    """
+    if device.type == NAME and device.index:
+        raise TorchError(
+            f"There is no {NAME}:{device.index}: the one device, {NAME}:0, stands for all devices of the cluster; say how "
+            "a model or a tensor lies over them with polypath.torch.shard() or polypath.torch.fsdp()."
+        )
+
+
 class Form(NamedTuple):
     """Which elements of a storage a tensor has, in which order."""
 

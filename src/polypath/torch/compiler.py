@@ -120,6 +120,8 @@ class _Graph:
             self._written[node.args[0]] = node.args[1]  # pyright: ignore
         elif _is_check(node) or _is_here(node):
             self._here.append(node)
+        elif node.target in _WRITING:
+            raise TorchError(_CUSTOM.format(op=node.args[0], line=_line(node)))
         else:
             self._there.append(node)
             if isinstance(node.target, OpOverload):
@@ -291,6 +293,8 @@ def _check_lowered(node: Node, op: OpOverload) -> bool:
             "with a mask of the full shape, or leave that line out of torch.compile."
         )
     if op._schema.is_mutable or (lowerings.find(op) is None and op is not aten.sym_size.int):
+        if op.namespace not in ("aten", "prims"):
+            raise TorchError(_CUSTOM.format(op=op, line=_line(node)))
         raise TorchError(
             f"{op}{_line(node)} has no lowering to XLA; write it with other operators, or leave that line out of "
             "torch.compile, where it runs on the client's CPU."
@@ -309,6 +313,15 @@ def _line(node: Node) -> str:
     code = lines[at[-1] + 1] if at[-1] + 1 < len(lines) else ""
     return f" (called at {place.removeprefix('File ')}: `{code}`)"
 
+
+_CUSTOM: Final = (
+    "{op}{line} has no lowering to XLA; give it one with polypath.torch.register_lowering(op, function on JAX arrays) if it "
+    "writes to none of its arguments, or leave that line out of torch.compile."
+)
+_WRITING: Final = frozenset(
+    {torch.ops.higher_order.auto_functionalized, torch.ops.higher_order.auto_functionalized_v2}
+)
+"""What torch makes of an operator of the user's that writes to its arguments."""
 
 _SAME: Final = frozenset({aten.detach.default, aten.alias.default})
 

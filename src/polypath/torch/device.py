@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, Final
 
 import torch
-import torch._dynamo
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # pyright: ignore
 
-from polypath.torch import autocast, buffers, compiler, modules
+from polypath.torch import autocast, buffers, default_backend, device_module, frameworks, modules, processes
 from polypath.torch.buffers import DEVICE, NAME
 from polypath.torch.kernels import dispatch, host, rules, transfers
 from polypath.torch.trace import TorchError, trace
@@ -30,18 +28,20 @@ def device() -> torch.device:
 
 def register() -> None:
     """Make torch know the device: once, before it first runs a backward pass."""
-    _setup_privateuseone_for_python_backend(NAME, _Module())
+    module = _Module()
+    _setup_privateuseone_for_python_backend(NAME, module)
+    device_module.register(module)
     _register_kernels()
     _register_storages()
     autocast.register()
     modules.register()
-    torch._dynamo.register_backend(compiler.compile_graph, name=NAME)
-    # Its operators are for kernels that CPUs and CUDA have: what they are made of elsewhere is what XLA is good at.
-    torch.backends.mha.set_fastpath_enabled(False)
+    default_backend.register()
+    processes.register()
+    frameworks.register()
     _start_autograd()
 
 
-class _Module:
+class _Module(device_module.Streams, device_module.Memory, device_module.Properties):
     """`torch.polypath`: what torch asks a device's module for."""
 
     def is_initialized(self) -> bool:
@@ -51,19 +51,7 @@ class _Module:
         return True
 
     def _is_in_bad_fork(self) -> bool:
-        return False
-
-    def current_device(self) -> int:
-        return 0
-
-    def device_count(self) -> int:
-        return 1
-
-    class device(contextlib.nullcontext[None]):  # noqa: N801  # Its name is torch's.
-        """A scope in which this device is the current one, as it always is."""
-
-    def set_device(self, device: Any) -> None:
-        """There is one."""
+        return trace.forked
 
     def manual_seed(self, seed: int) -> None:
         trace.manual_seed(int(seed))
@@ -78,16 +66,6 @@ class _Module:
         seed, drawn = state.cpu().view(torch.int64).tolist()
         trace.set_random_state((seed, drawn))
 
-    def synchronize(self, device: Any = None) -> None:
-        """Start all that waits."""
-        trace.flush()
-
-    def empty_cache(self) -> None:
-        """There is none."""
-
-    def get_amp_supported_dtype(self) -> list[torch.dtype]:
-        return [torch.bfloat16, torch.float16]
-
 
 def _start_autograd() -> None:
     """Autograd has a thread for each device that it knows when it first runs: have it run now."""
@@ -100,6 +78,8 @@ def _start_autograd() -> None:
                 "This process has run backward() before torch knew of the cluster's device, and can run none there any "
                 "more; import polypath.torch at the top of the program."
             ) from error
+    del leaf
+    trace.flush()  # Nobody holds any of it, so nothing runs.
 
 
 def _register_kernels() -> None:

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-_DTYPES: Final[dict[torch.dtype, Any]] = {
+DTYPES: Final[dict[torch.dtype, Any]] = {
     torch.bool: np.bool_,
     torch.uint8: np.uint8,
     torch.uint16: np.uint16,
@@ -30,7 +30,7 @@ _DTYPES: Final[dict[torch.dtype, Any]] = {
     torch.float8_e5m2: ml_dtypes.float8_e5m2,
     torch.float8_e5m2fnuz: ml_dtypes.float8_e5m2fnuz,
 }
-_JAX: Final = {name: np.dtype(dtype) for name, dtype in _DTYPES.items()}
+_JAX: Final = {name: np.dtype(dtype) for name, dtype in DTYPES.items()}
 _TORCH: Final = {dtype: name for name, dtype in _JAX.items()}
 _BITS: Final = {1: torch.uint8, 2: torch.int16}
 """What carries a dtype that numpy alone does not know, by its bytes."""

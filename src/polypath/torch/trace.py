@@ -15,16 +15,21 @@ Rules:
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 import jax
+import jax.extend
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from polypath.client import backend
 from polypath.errors import PolypathError
+from polypath.torch.account import account, size_of
 
 MOST_NODES: Final = 4096
 """Nodes that may wait: a loop that reads nothing must not pile up its values for ever."""
@@ -64,19 +69,41 @@ class EagerWarning(UserWarning):
 class Ref:
     """One value: an array, or one that a node will give."""
 
-    __slots__ = ("array", "dtype", "failure", "holders", "shape", "sharding")
+    __slots__ = ("__weakref__", "array", "bytes", "dtype", "failure", "holders", "shape", "sharding")
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, array: Array = None) -> None:
         self.shape = shape
         self.dtype = dtype
         """None for a Python number, which promotes like one."""
-        self.array = array
+        self.array: Array = array
+        self.bytes = 0
+        """What the array takes on the devices."""
         self.holders = 0
         """The buffers that hold this."""
         self.sharding: Sharding | None = None
         """How it is to be laid out, where that was said."""
         self.failure: Exception | None = None
         """Why there is no array, where its program failed."""
+        if isinstance(array, jax.Array):
+            self.hold(array)
+
+    def hold(self, array: jax.Array) -> None:
+        """Have this array."""
+        if self.bytes:
+            account.give(self.bytes)
+        self.array = array
+        self.bytes = size = size_of(array)
+        account.take(size)
+
+    def release(self) -> None:
+        """The array's memory is somebody else's now, or nobody's."""
+        if self.bytes:
+            account.give(self.bytes)
+            self.bytes = 0
+
+    def __del__(self) -> None:
+        if self.bytes:
+            account.give(self.bytes)
 
 
 class Node:
@@ -149,11 +176,43 @@ class Trace:
         self._told = False
         self.runs = 0
         """Programs that were started."""
+        self._latest: tuple[weakref.ref[Ref], ...] = ()
+        """Some of what was started last."""
+        self.forked = False
+        """Whether this process is a copy of one that uses the devices: they answer only that one."""
+        os.register_at_fork(after_in_child=self._fork)
 
     @property
     def programs(self) -> int:
         """How many different programs there are."""
         return len(self._programs)
+
+    def _fork(self) -> None:
+        self.forked |= bool(self._nodes) or backend.in_use()
+
+    def check_process(self) -> None:
+        """Refuse to go on in a process that the devices do not know.
+
+        Raises:
+            TorchError: this process was forked from one that uses the device.
+        """
+        if self.forked:
+            raise TorchError(
+                "This process was forked from one that uses the cluster, which answers only that one: keep tensors of "
+                "the device out of a DataLoader's workers (a dataset gives tensors of the CPU, the training loop moves "
+                "each batch with .to(device)), or use num_workers=0."
+            )
+
+    def latest(self) -> jax.Array | None:
+        """The smallest array that is known of the work started last, None where none is left; starts all that waits."""
+        self.flush()
+        alive = [ref.array for one in self._latest if (ref := one()) is not None and ref.bytes]
+        return min(alive, key=lambda array: array.size, default=None)
+
+    def started(self, results: Sequence[Ref]) -> None:
+        """These are the results of what was started last."""
+        if results:
+            self._latest = (weakref.ref(results[0]), weakref.ref(results[-1]))
 
     def manual_seed(self, seed: int) -> None:
         """Begin the random numbers anew."""
@@ -234,6 +293,7 @@ class Trace:
         nodes, self._nodes = _needed(self._nodes), []
         if not nodes:
             return
+        self.check_process()
         try:
             self._start_all(nodes)
         except Exception as error:
@@ -286,10 +346,18 @@ class Trace:
         if program.random:
             seed = np.array([self.seed, self._drawn], np.int64)
             self._drawn += 1
-        with jax.enable_x64(True):
-            arrays = program.call(seed, *(ref.array for ref in arguments))
+        given = [ref.array for ref in arguments]
+        try:
+            with jax.enable_x64(True):
+                arrays = program.call(seed, *given)
+        except Exception as error:
+            check_devices(given, error)
+            raise
+        for index in donated:
+            arguments[index].release()
         for ref, array in zip(results, arrays, strict=True):
-            ref.array = array
+            ref.hold(array)
+        self.started(results)
 
 
 class _Joined:
@@ -392,7 +460,22 @@ def _join_devices(arguments: list[Ref]) -> None:
     whole = NamedSharding(mesh, PartitionSpec())
     with jax.enable_x64(True):
         for ref, array in zip(narrow, jax.device_put([ref.array for ref in narrow], whole), strict=True):
-            ref.array = array
+            ref.hold(array)
+
+
+def check_devices(arrays: Sequence[Array], error: Exception) -> None:
+    """Say it where arrays are on devices that JAX has no more, which was the cause of `error`.
+
+    Raises:
+        TorchError: such an array is among them.
+    """
+    client: Any = jax.extend.backend.get_backend()
+    for array in arrays:
+        if isinstance(array, jax.Array) and any(device.client is not client for device in array.devices()):
+            raise TorchError(
+                "A tensor is on a cluster that was closed (or on the devices that JAX had before a cluster was "
+                "started), and its values went with it; make it anew, or load it from a checkpoint."
+            ) from error
 
 
 def _id(device: Any) -> int:

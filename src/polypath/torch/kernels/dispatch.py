@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from polypath.torch import lowerings
-from polypath.torch.buffers import form_of, join, storage_size
+from polypath.torch.buffers import check_index, form_of, join, storage_size
 from polypath.torch.kernels import host, memory
 from polypath.torch.kernels.lowered import lowered
 from polypath.torch.kernels.rules import is_view
@@ -31,6 +31,9 @@ _EXPLICIT: Final = torch._C.DispatchKey.CompositeExplicitAutograd
 
 def call(op: OpOverload, *args: Any, **kwargs: Any) -> Any:
     """Do an operator that has a tensor of the device among its arguments, or is to make one."""
+    device = kwargs.get("device")
+    if device is not None and device.index:
+        check_index(device)
     special = memory.OPERATORS.get(op)
     if special is not None:
         return special(*args, **kwargs)

@@ -131,6 +131,15 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.shape == other.shape and bool((one == other).all().item())
 
 
+def _no_nested_tensors(tensor: torch.Tensor, mask: torch.Tensor) -> bool:
+    """Whether TransformerEncoder may make a nested tensor of a padded one."""
+    return False
+
+
+def _record_stream(tensor: torch.Tensor, stream: torch.Stream) -> None:
+    """Do nothing: memory is not used again before what was asked for it is done."""
+
+
 OPERATORS: Final[dict[OpOverload, Callable[..., Any]]] = {
     aten.as_strided_.default: _restride,
     aten._unsafe_view.default: view,  # It says that it is none, and `out=` variants write to it.
@@ -147,5 +156,7 @@ OPERATORS: Final[dict[OpOverload, Callable[..., Any]]] = {
     aten.resize_.default: _resize,
     aten._local_scalar_dense.default: _item,
     aten.equal.default: _equal,
+    aten.record_stream.default: _record_stream,
+    aten._nested_tensor_from_mask_left_aligned.default: _no_nested_tensors,
 }
 """How each is done."""

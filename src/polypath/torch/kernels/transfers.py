@@ -12,15 +12,18 @@ import torch
 from polypath.torch import breaks
 from polypath.torch.buffers import NAME, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch
-from polypath.torch.trace import Ref, trace
+from polypath.torch.trace import Ref, check_devices, trace
 
 
 def upload(tensor: torch.Tensor) -> Ref:
     """A value with what a tensor of torch's CPU holds."""
+    trace.check_process()
     data = to_numpy(tensor)
     with jax.enable_x64(True):
         array = jax.device_put(data)
-    return Ref(data.shape, data.dtype, array)
+    ref = Ref(data.shape, data.dtype, array)
+    trace.started([ref])
+    return ref
 
 
 def number_or_upload(tensor: torch.Tensor) -> Ref:
@@ -31,7 +34,13 @@ def number_or_upload(tensor: torch.Tensor) -> Ref:
 def download(tensor: torch.Tensor, by: object) -> torch.Tensor:
     """The same tensor on torch's CPU, which the operator `by` asks for; waits for it."""
     breaks.value_read(by)
-    return to_torch(trace.value(read(tensor)))
+    trace.check_process()
+    array = trace.value(read(tensor))
+    try:
+        return to_torch(array)
+    except Exception as error:
+        check_devices([array], error)
+        raise
 
 
 def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:

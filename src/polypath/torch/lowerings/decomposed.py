@@ -10,6 +10,7 @@ import torch
 import torch._decomp
 import torch._prims
 
+from polypath.torch.lowerings import encoder
 from polypath.torch.lowerings.table import LOWERINGS
 
 _WRONG: Final[frozenset[Any]] = frozenset()
@@ -28,6 +29,8 @@ def decompositions() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
     table.update(_primitives())
     for operator in _BATCH_NORMS:
         table[operator] = functools.partial(_batch_norm, operator)
+    table[torch.ops.aten._native_multi_head_attention.default] = encoder.native_multi_head_attention
+    table[torch.ops.aten._transformer_encoder_layer_fwd.default] = encoder.transformer_encoder_layer_fwd
     return table
 
 
