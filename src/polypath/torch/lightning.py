@@ -18,7 +18,9 @@ def _base() -> Any:
         except ModuleNotFoundError as error:
             if error.name is None or not package.startswith(error.name):
                 raise
-    raise ModuleNotFoundError("polypath.torch.lightning needs Lightning, which is not installed: pip install lightning.")
+    raise ModuleNotFoundError(
+        "polypath.torch.lightning needs Lightning, which is not installed: pip install lightning."
+    )
 
 
 Accelerator: Final[Any] = accelerator_of(_base())

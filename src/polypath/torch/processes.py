@@ -41,7 +41,9 @@ def register() -> None:
     group = functools.partial(_guarded, argument="device_id")
     _replace(
         {
-            torch.distributed.init_process_group: group(f"lay the model out with {_FSDP} and cut each batch with {_BATCH}"),
+            torch.distributed.init_process_group: group(
+                f"lay the model out with {_FSDP} and cut each batch with {_BATCH}"
+            ),
             torch.distributed.fsdp.fully_shard: _guarded(f"lay the model out with {_FSDP}"),
             of_tensors.distribute_tensor: _guarded(f"lay the tensor out with {_SHARD}"),
             of_tensors.distribute_module: _guarded(f"lay the model out with {_PLAN}"),
@@ -162,7 +164,9 @@ def _guard_collectives() -> None:
 
 
 def _refuse_collective(*_: Any) -> NoReturn:
-    _refuse("A collective of torch.distributed", f"have XLA add up what lies over the devices: cut the batch with {_BATCH}")
+    _refuse(
+        "A collective of torch.distributed", f"have XLA add up what lies over the devices: cut the batch with {_BATCH}"
+    )
 
 
 def _reduce_storage(storage: torch.UntypedStorage) -> Any:

@@ -31,7 +31,9 @@ def register(module: Any) -> None:
     }
     for name, function in functions.items():
         if not hasattr(torch._C, f"_accelerator_{name}"):
-            raise AssertionError(f"torch._C has no _accelerator_{name}: this is not the torch that Polypath was built for")
+            raise AssertionError(
+                f"torch._C has no _accelerator_{name}: this is not the torch that Polypath was built for"
+            )
         # Dynamo asks for the current stream wherever it compiles, which must not be compiled in its turn.
         setattr(torch._C, f"_accelerator_{name}", torch.compiler.disable(function))
 

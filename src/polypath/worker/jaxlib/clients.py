@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -61,11 +62,11 @@ def make_cpu_client(devices: int, group: Group | None) -> Client:
 
 
 def _cpu_client(group: Group | None) -> Client:
-    def make_collectives() -> Any:
-        # Left to itself gloo listens on the address that this machine's name resolves to, which may be a network's.
-        return _jax.make_gloo_tcp_collectives(group.client, hostname="127.0.0.1") if group else None
-
-    return _bridge.make_cpu_client(guarded(make_collectives) if group else None)
+    if group is None:
+        return _bridge.make_cpu_client()
+    # Left to itself gloo listens on the address that this machine's name resolves to, which may be a network's.
+    make = functools.partial(_jax.make_gloo_tcp_collectives, group.client, hostname="127.0.0.1")
+    return _bridge.make_cpu_client(guarded(make))
 
 
 def register_plugins() -> list[str]:
