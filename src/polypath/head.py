@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 _LATER: Final = 0.005
 """Seconds until the controller does what can wait."""
-_LEAVING: Final = 20.0
+_LEAVING: Final = 30.0
 """Seconds until a host that is told to leave must have begun to."""
 
 

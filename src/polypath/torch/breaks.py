@@ -52,7 +52,7 @@ _DISABLED: Final = cast("Any", torch.compiler.disable(lambda: None)).__code__
 """What runs beneath every compiled function, and beneath those that are not to be compiled."""
 
 _ended: Final[dict[Line, Break]] = {}
-"""Those at which a program has ended."""
+"""Those at which a program has ended, the last one last."""
 _told: Final[set[Line]] = set()
 
 
@@ -76,6 +76,7 @@ def _first_sentence(text: str) -> str:
 
 def program_ended(at: Break) -> None:
     """The graph that broke there was started by itself."""
+    _ended.pop(at.line, None)
     _ended[at.line] = at
 
 
@@ -102,7 +103,7 @@ def value_read(by: object) -> None:
         code = frame.f_code
         if line is None:
             if _is_users(code.co_filename):
-                line = Line(code.co_filename, frame.f_lineno)
+                line = _line_of(frame)
                 if line in _told:
                     return
         elif code is _DISABLED:
@@ -116,6 +117,20 @@ def value_read(by: object) -> None:
             )
             return
         frame = frame.f_back
+
+
+def _line_of(frame: FrameType) -> Line:
+    """The line that a user's function is at.
+
+    From Python 3.13 on the jump of an `if` has none in what Dynamo makes of the function, which then seems to be at
+    its first line: it is where the last program ended.
+    """
+    code = frame.f_code
+    if frame.f_lineno == code.co_firstlineno and _ended:
+        last = next(reversed(_ended))
+        if last.file == code.co_filename and last.number > code.co_firstlineno:
+            return last
+    return Line(code.co_filename, frame.f_lineno)
 
 
 def _tell(line: Line, sentence: str) -> None:

@@ -58,11 +58,13 @@ def run() -> None:
     watch_stdin()
     from polypath import transport
     from polypath.worker import executors
-    from polypath.worker.server import Worker
     from polypath.worker.waits import Waits
 
     waits = Waits()
     executor = executors.make(config, waits)
+    # Not before `make` has looked which jax this is: it imports jaxlib's internals.
+    from polypath.worker.server import Worker
+
     channel = transport.connect_worker(config.control)
     waits.watch_with(channel.wait)
     worker = Worker(config, channel, executor, waits)

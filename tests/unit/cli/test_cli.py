@@ -112,7 +112,7 @@ def test_a_killed_command_leaves_nothing(cli: Cli, runtime: Path) -> None:
         ("ready", ("--hosts", "0"), "A cluster needs at least one host, not 0"),
         ("ready", ("--devices-per-host", "0"), "A host needs at least one device, not 0"),
         ("ready", ("--hosts", "3", "--islands", "2"), "3 hosts cannot be split into 2 islands"),
-        ("ready", ("--platform", "abacus"), "There is no platform 'abacus': choose one of cpu, cuda, rocm, tpu"),
+        ("ready", ("--platform", "an abacus"), "There is no platform 'an abacus': say cpu, cuda, rocm, tpu"),
         ("ready", ("--name", "A/B"), "'A/B' cannot name a cluster"),
     ],
 )

@@ -67,6 +67,7 @@ OPERATORS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_choice_of_operators_agrees_with_torchs_cpu(tmp_path: Path) -> None:
     results = run(Plan(tmp_path, samples=2, plain=True), OPERATORS, lambda *_: None)
     assert set(results) == set(OPERATORS)
