@@ -141,6 +141,17 @@ def test_a_folder_that_others_may_enter_is_refused(runtime: Path) -> None:
         runtime_dir.claim("t-a")
 
 
+def test_a_folder_that_others_may_replace_is_refused(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.mkdir()
+    runtime.chmod(0o777)
+    monkeypatch.setenv("POLYPATH_RUNTIME_DIR", f"{runtime}/a")
+    with pytest.raises(
+        ClusterError, match=rf"put another folder in place of {runtime}/a, as they may write to {runtime}:"
+    ):
+        runtime_dir.claim("t-a")
+    (runtime / "a").rmdir()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's folder")
 def test_a_folder_of_another_user_is_refused_with_advice_that_helps(
     runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
