@@ -22,9 +22,11 @@ _TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)
 def sentence(error: OSError, path: str | Path = "", variable: str = RUNTIME_DIR) -> str:
     """What went wrong with a file, `path` where the error does not tell, and what to do.
 
-    `variable` is the one that names the folder it is in.
+    `variable` is the one that names the folder it is in; empty for shared memory, whose place nobody chooses.
     """
-    if error.errno in _FULL:
+    if not variable:
+        advice = "remove files there, or enlarge it: mount -o remount,size=8G /dev/shm (docker run --shm-size=8g)"
+    elif error.errno in _FULL:
         advice = f"free some space there, or name a folder on another disk in {variable}"
     elif error.errno in _TOO_MANY:
         advice = "allow more open files (`ulimit -n`), or end programs that have many"

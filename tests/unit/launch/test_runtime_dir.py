@@ -201,6 +201,16 @@ def test_a_path_too_long_for_sockets_is_refused(runtime: Path, monkeypatch: pyte
     longest.rmdir()
 
 
+def test_shared_memory_without_room_is_told_with_advice_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_dir, "_SHARED_MEMORY", Path("/proc"))  # Where nobody can make a folder.
+    claim = runtime_dir.claim("t-a")
+    with pytest.raises(
+        ClusterError, match=r"^/proc/polypath-t-a-\w+ cannot be used \(.*\): .* mount -o remount,size=8G"
+    ):
+        config_of(claim)
+    claim.remove()
+
+
 def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown() -> Path:
         raise RuntimeError("Could not determine home directory.")
