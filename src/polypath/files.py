@@ -22,9 +22,11 @@ _TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)
 def sentence(error: OSError, path: str | Path = "", variable: str = RUNTIME_DIR) -> str:
     """What went wrong with a file, `path` where the error does not tell, and what to do.
 
-    `variable` is the one that names the folder it is in.
+    `variable` is the one that names the folder it is in; empty for shared memory, whose place nobody chooses.
     """
-    if error.errno in _FULL:
+    if not variable:
+        advice = "remove files there, or enlarge it: mount -o remount,size=8G /dev/shm (docker run --shm-size=8g)"
+    elif error.errno in _FULL:
         advice = f"free some space there, or name a folder on another disk in {variable}"
     elif error.errno in _TOO_MANY:
         advice = "allow more open files (`ulimit -n`), or end programs that have many"
@@ -52,14 +54,14 @@ def private_dir(path: Path, variable: str = RUNTIME_DIR) -> Path:
     """Make `path` for this user alone, or check that it is so.
 
     Raises:
-        ClusterError: it is not a folder, or others own it or may enter it, or it cannot be made.
+        ClusterError: it is not a folder, or others own it, may enter it or may replace it, or it cannot be made.
     """
     with explained(path, variable):
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise ClusterError(f"{path} is in the way: it is not a folder; remove it.") from None
-        found = path.lstat()
+        found, modes = path.lstat(), {parent: parent.stat().st_mode for parent in path.parents}
     if not stat.S_ISDIR(found.st_mode):
         raise ClusterError(f"{path} is in the way: it is not a folder; remove it.")
     if found.st_uid != os.getuid():
@@ -69,4 +71,10 @@ def private_dir(path: Path, variable: str = RUNTIME_DIR) -> Path:
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise ClusterError(f"Other users may enter {path}: close it with `chmod 700 {path}`.")
+    for parent, mode in modes.items():
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise ClusterError(
+                f"Other users may put another folder in place of {path}, as they may write to {parent}: close that "
+                f"with `chmod o-w {parent}`, or name another folder in {variable}."
+            )
     return path

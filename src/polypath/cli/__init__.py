@@ -11,7 +11,6 @@ def main() -> None:
     from polypath.cli.app import app
     from polypath.cli.context import debugging
     from polypath.errors import PolypathError
-    from polypath.files import sentence
 
     try:
         app()
@@ -27,5 +26,7 @@ def main() -> None:
     except OSError as error:
         if debugging():
             raise
-        print(f"polypath: {sentence(error)}", file=sys.stderr)
+        what = f"{os.fsdecode(error.filename)} cannot be used" if error.filename else "Something could not be done"
+        why = error.strerror or error
+        print(f"polypath: {what} ({why}): see that it is there and yours, or run `polypath doctor`.", file=sys.stderr)
         sys.exit(1)

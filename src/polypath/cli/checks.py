@@ -165,6 +165,18 @@ def check_shared_memory() -> Iterator[Finding]:
         yield Finding("ok", subject, text)
 
 
+def check_cache() -> Iterator[Finding]:
+    folder = Path(runtime_dir.cache_dir() or "/nonexistent")
+    try:
+        with explained():
+            if folder.exists():
+                private_dir(folder, "XDG_CACHE_HOME")
+    except ClusterError as error:
+        yield Finding("warning", "compile cache", f"no compiled program is kept: {error}")
+    else:
+        yield Finding("ok", "compile cache", str(folder))
+
+
 def check_gpu() -> Iterator[Finding]:
     present = any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
     plugins = {name: installed_version(name) for name in ("jax-cuda13-plugin", "jax-cuda12-plugin")}
@@ -230,6 +242,7 @@ CHECKS: Final[tuple[Callable[[], Iterator[Finding]], ...]] = (
     check_runtime_dir,
     check_other_users,
     check_shared_memory,
+    check_cache,
     check_gpu,
     check_clusters,
     check_files,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from polypath.client.environment import PIPE_NAME, SHARED_MEMORY
+from polypath.files import explained
 
 _ENOUGH: Final = 64 * 2**20
 """Bytes free below which shared memory is left alone."""
@@ -25,12 +26,17 @@ _descriptor: int | None = None
 
 
 def make_folder(shared_dir: Path) -> Path | None:
-    """A new folder for a session; None where there is no place for it."""
+    """A new folder for a session; None where there is no place for it.
+
+    Raises:
+        ClusterError: it cannot be made.
+    """
     if not shared_dir.is_dir():
         return None
     folder = shared_dir / f"client-{os.getpid()}-{secrets.token_hex(4)}"
-    folder.mkdir(mode=0o700)
-    os.mkfifo(folder / PIPE_NAME, 0o600)
+    with explained(folder, ""):
+        folder.mkdir(mode=0o700)
+        os.mkfifo(folder / PIPE_NAME, 0o600)
     return folder
 
 

@@ -154,7 +154,8 @@ class Claim:
         base = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else Path("/tmp")
         folder = base / f"polypath-{self.name}-{secrets.token_hex(4)}"
         (self.path / _LINK).symlink_to(folder)  # First, so that the folder is found whatever happens.
-        folder.mkdir(mode=0o700)
+        with explained(folder, ""):
+            folder.mkdir(mode=0o700)
         return folder
 
     def release(self) -> None:

@@ -115,6 +115,13 @@ def test_a_runtime_folder_that_is_not_private(runtime: Path) -> None:
     assert "problem runtime folder: Other users may enter" in texts(checks.check_runtime_dir())
 
 
+def test_a_cache_that_is_not_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert levels(checks.check_cache()) == ["ok"]
+    (tmp_path / "polypath").mkdir(mode=0o755)
+    assert "warning compile cache: no compiled program is kept: Other users may enter" in texts(checks.check_cache())
+
+
 def test_a_runtime_folder_too_long_for_sockets(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYPATH_RUNTIME_DIR", f"{runtime}-{'x' * 60}")
     assert levels(checks.check_runtime_dir()) == ["ok", "warning"]

@@ -141,6 +141,17 @@ def test_a_folder_that_others_may_enter_is_refused(runtime: Path) -> None:
         runtime_dir.claim("t-a")
 
 
+def test_a_folder_that_others_may_replace_is_refused(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.mkdir()
+    runtime.chmod(0o777)
+    monkeypatch.setenv("POLYPATH_RUNTIME_DIR", f"{runtime}/a")
+    with pytest.raises(
+        ClusterError, match=rf"put another folder in place of {runtime}/a, as they may write to {runtime}:"
+    ):
+        runtime_dir.claim("t-a")
+    (runtime / "a").rmdir()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's folder")
 def test_a_folder_of_another_user_is_refused_with_advice_that_helps(
     runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -188,6 +199,16 @@ def test_a_path_too_long_for_sockets_is_refused(runtime: Path, monkeypatch: pyte
     with pytest.raises(ClusterError, match=r"is 85 bytes long and may have 84, .* name a shorter folder"):
         runtime_dir.claim("t-a")
     longest.rmdir()
+
+
+def test_shared_memory_without_room_is_told_with_advice_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_dir, "_SHARED_MEMORY", Path("/proc"))  # Where nobody can make a folder.
+    claim = runtime_dir.claim("t-a")
+    with pytest.raises(
+        ClusterError, match=r"^/proc/polypath-t-a-\w+ cannot be used \(.*\): .* mount -o remount,size=8G"
+    ):
+        config_of(claim)
+    claim.remove()
 
 
 def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
