@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import weakref
@@ -113,10 +114,12 @@ def _batched_copy_to_host_async(original: Any) -> Any:
 
 def _read(array: Any) -> np.ndarray[Any, Any] | None:
     exporter = _exporter
-    if exporter is not None and exporter.serves(array):
-        return exporter.read(array)
-    found = None if exporter is None else exporter.small.read(array)
-    return waiting.read(array) if found is None else found
+    if exporter is not None:
+        if (found := exporter.small.read(array)) is not None:
+            return found
+        if exporter.serves(array):
+            return exporter.read(array)
+    return waiting.read(array)
 
 
 class _Export:
@@ -154,11 +157,14 @@ class _Exporter:
 
     def copies(self, array: Any) -> bool:
         """Have the workers begin to send an array, or say that this is jaxlib's to do."""
-        if array.dtype.kind in "OT" or array.is_deleted() or not is_cluster(next(iter(array.devices())).client):
+        dtype = array.dtype
+        if array.is_deleted() or dtype.kind in "OT" or not is_cluster(next(iter(array.sharding.device_set)).client):
             return False
-        if self.serves(array):
+        size = math.prod(array.shape) * dtype.itemsize
+        if size >= self._threshold:
             return self.start(array)
-        self.small.want(array)
+        if size:
+            self.small.want(array)
         return True
 
     def serves(self, array: Any) -> bool:

@@ -58,7 +58,7 @@ class Together:
     def want(self, array: Any) -> None:
         """The array is going to be read."""
         key = id(array)
-        if not array.size or array._npy_value is not None or waiting.is_asked_for(array):
+        if array._npy_value is not None or waiting.is_asked_for(array):
             return
         with self._lock:
             if key in self._wanted or key in self._under_way:
@@ -122,11 +122,11 @@ class _Request:
         self.came: Callable[[], bool] = bool
         self._lock = threading.Lock()
         self._arrays = [(array.shape, array.dtype, _parts(array.sharding, array.shape)) for array in arrays]
-        sizes = [math.prod(part.shape) * dtype.itemsize for _, dtype, parts in self._arrays for part in parts]
-        self._sizes = np.array(sizes, np.int64)
+        self._sizes = [math.prod(part.shape) * dtype.itemsize for _, dtype, parts in self._arrays for part in parts]
+        """Bytes of each part."""
         self._firsts = [0, *itertools.accumulate(len(parts) for _, _, parts in self._arrays)]
         """The index of each array's first part."""
-        self.room: npt.NDArray[np.uint8] = np.empty(len(sizes) * _INDEX.itemsize + sum(sizes), np.uint8)
+        self.room: npt.NDArray[np.uint8] = np.empty(len(self._sizes) * _INDEX.itemsize + sum(self._sizes), np.uint8)
         """Where they land, as `messages.ExportTogether` says."""
         self._bytes: bytes | None = None
         self._starts: list[int] = []
@@ -135,11 +135,12 @@ class _Request:
 
     def elements(self, place: int) -> npt.NDArray[Any] | None:
         """The array at `place`, read-only, once it is there; None where it does not come."""
-        with self._lock:
-            if not self._done:
-                self._done = True
-                if self.came():
-                    self._unpack()
+        if not self._done:
+            with self._lock:
+                if not self._done:
+                    if self.came():
+                        self._unpack()
+                    self._done = True
         if self._bytes is None:
             return None
         shape, dtype, parts = self._arrays[place]
@@ -155,8 +156,8 @@ class _Request:
     def _unpack(self) -> None:
         table = len(self._sizes) * _INDEX.itemsize
         order = self.room[:table].view(_INDEX)
-        starts = np.empty(len(self._sizes), np.int64)
-        sizes = self._sizes[order]
+        sizes = np.array(self._sizes)[order]
+        starts = np.empty_like(sizes)
         starts[order] = np.cumsum(sizes) - sizes
         self._starts = starts.tolist()
         self._bytes = self.room[table:].tobytes()
@@ -164,8 +165,7 @@ class _Request:
     def _part(self, index: int, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         assert self._bytes is not None
         start = self._starts[index]
-        data = self._bytes[start : start + math.prod(shape) * dtype.itemsize]
-        return np.frombuffer(data, dtype).reshape(shape)
+        return np.frombuffer(self._bytes[start : start + self._sizes[index]], dtype).reshape(shape)
 
 
 def _parts(sharding: Any, shape: tuple[int, ...]) -> list[_Part]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import jax.sharding
 import ml_dtypes
@@ -24,6 +24,9 @@ from jaxlib import _jax
 from jaxlib import xla_client as _xla
 
 from polypath.worker.jaxlib.types import Array, JaxDevice
+
+_FEW_BYTES: Final = 16 << 10
+"""So many are copied sooner than shared."""
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -58,11 +61,16 @@ def put(array: npt.NDArray[Any], sharding: Any, device: JaxDevice) -> Array:
 
 
 def elements(array: Array) -> npt.NDArray[Any]:
-    """The elements of a single-device array; where they are in host memory they are shared, not copied.
+    """The elements of a single-device array; where they are many and in host memory they are shared, not copied.
 
     The array itself keeps no trace of it: JAX's arrays remember what they were read as, and while
     that is there donating them copies.
     """
+    if array.size * array.dtype.itemsize <= _FEW_BYTES:
+        try:
+            return np.array(memoryview(array))  # Three times as fast as what follows.
+        except BufferError:
+            pass  # Not in host memory, or of a type that Python's buffers do not have.
     other = cast(Any, _array.ArrayImpl)(array.aval, array.sharding, [array], committed=True, _skip_checks=True)
     return np.asarray(other)
 
