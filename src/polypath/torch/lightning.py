@@ -1,7 +1,7 @@
-"""`Trainer(accelerator=polypath.torch.lightning.Accelerator())`: Lightning on all devices of a cluster, from one process.
+"""`Trainer(accelerator=polypath.torch.lightning.Accelerator())`: Lightning on all devices of a cluster, from one
+process.
 
-It is what `Trainer()` and `Trainer(accelerator="polypath")` choose once `polypath.torch` is imported.
-"""
+It is what `Trainer()` and `Trainer(accelerator="polypath")` choose once `polypath.torch` is imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def _base() -> Any:
         except ModuleNotFoundError as error:
             if error.name is None or not package.startswith(error.name):
                 raise
-    raise ModuleNotFoundError("polypath.torch.lightning needs Lightning, which is not installed: pip install lightning.")
+    raise ModuleNotFoundError(
+        "polypath.torch.lightning needs Lightning, which is not installed: pip install lightning."
+    )
 
 
 Accelerator: Final[Any] = accelerator_of(_base())

@@ -183,7 +183,9 @@ ANOTHER = {
 
 @pytest.mark.parametrize("name", ANOTHER)
 def test_another_device_is_refused_by_name(name: str) -> None:
-    with pytest.raises(pt.TorchError, match=r"There is no polypath:\d: the one device, polypath:0, .* polypath\.torch\.shard"):
+    with pytest.raises(
+        pt.TorchError, match=r"There is no polypath:\d: the one device, polypath:0, .* polypath\.torch\.shard"
+    ):
         ANOTHER[name]()
 
 
@@ -264,7 +266,9 @@ def test_an_encoder_that_does_not_train_is_as_on_the_cpu(norm_first: bool) -> No
     with torch.no_grad():
         for mask in masks:
             want = here(x, **mask)
-            moved = {name: value.to(DEVICE) if isinstance(value, torch.Tensor) else value for name, value in mask.items()}
+            moved = {
+                name: value.to(DEVICE) if isinstance(value, torch.Tensor) else value for name, value in mask.items()
+            }
             got = there(x.to(DEVICE), **moved).cpu()
             kept = ~padding if "src_key_padding_mask" in mask else slice(None)
             torch.testing.assert_close(got[kept], want[kept])

@@ -1,8 +1,7 @@
 """`torch.accelerator`: its functions end in a few of `torch._C`'s, which ask C++ for a device's allocator and guard.
 
-A device written in Python has neither there (one of these functions ends the process). torch has one accelerator, which is
-this device once it is registered, so those functions are replaced by the device module's.
-"""
+A device written in Python has neither there (one of these functions ends the process). torch has one accelerator,
+which is this device once it is registered, so those functions are replaced by the device module's."""
 
 from __future__ import annotations
 
@@ -31,7 +30,9 @@ def register(module: Any) -> None:
     }
     for name, function in functions.items():
         if not hasattr(torch._C, f"_accelerator_{name}"):
-            raise AssertionError(f"torch._C has no _accelerator_{name}: this is not the torch that Polypath was built for")
+            raise AssertionError(
+                f"torch._C has no _accelerator_{name}: this is not the torch that Polypath was built for"
+            )
         # Dynamo asks for the current stream wherever it compiles, which must not be compiled in its turn.
         setattr(torch._C, f"_accelerator_{name}", torch.compiler.disable(function))
 
