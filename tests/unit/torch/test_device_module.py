@@ -68,6 +68,8 @@ def test_caches_are_emptied() -> None:
     torch.accelerator.empty_cache()
     torch.accelerator.empty_host_cache()  # torch's own would end the process.
     torch.polypath.empty_cache()
+    torch.polypath.ipc_collect()
+    assert "allocated_bytes.all.current" in torch.polypath.memory_summary()
     torch.accelerator.reset_accumulated_memory_stats()
     assert torch.accelerator.memory_stats()["allocated_bytes.all.allocated"] == 0
 

@@ -89,6 +89,10 @@ class Memory:
             for name, value in sorted(values.items())
         )
 
+    def memory_summary(self, device: Any = None, abbreviated: bool = False) -> str:
+        """The statistics, a line each."""
+        return "\n".join(f"{name:<32} {value:>16,} bytes" for name, value in self.memory_stats().items())
+
     def mem_get_info(self, device: Any = None) -> tuple[int, int]:
         """Bytes that are free, and bytes that there are.
 
@@ -102,3 +106,6 @@ class Memory:
 
     def empty_cache(self) -> None:
         """Do nothing: the client keeps no memory of the devices that no tensor holds."""
+
+    def ipc_collect(self) -> None:
+        """Do nothing: no memory is shared with other processes."""
