@@ -171,7 +171,7 @@ def _refuse_collective(*_: Any) -> NoReturn:
 def _reduce_storage(storage: torch.UntypedStorage) -> Any:
     if hasattr(storage, "_polypath"):
         raise TorchError(
-            "A tensor of the cluster cannot be sent to another process (a DataLoader's worker, say, or a queue's reader): "
+            "A tensor of the cluster cannot be sent to another process (a DataLoader's worker, or a queue's reader): "
             "the cluster answers only this one, so send tensor.cpu(), and move it with .to(device) where it arrives."
         )
     return reductions.reduce_storage(storage)
