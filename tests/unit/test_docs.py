@@ -14,8 +14,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    ROOT / "docs" / "architecture.md",
-    ROOT / "docs" / "security.md",
+    *sorted((ROOT / "docs").glob("*.md")),
 ]
 
 

@@ -52,6 +52,7 @@ class HeadWatch:
         if self._stop < 0:
             return
         atexit.unregister(self._stop_at_exit)
+        os.write(self._stop, b"0")  # A process that was forked from this one may hold the pipe open.
         os.close(self._stop)
         self._stop = -1
         self._thread.join(_PATIENCE)

@@ -1,8 +1,8 @@
 """How many bytes the values of torch's tensors take on the devices.
 
-The one torch device stands for all devices, so sizes are sums over them: a value that lies whole on eight devices counts
-eight times. What a program needs while it runs is not in here; the platform may count that (`device_module.memory`).
-"""
+The one torch device stands for all devices, so sizes are sums over them: a value that lies whole on eight devices
+counts eight times. What a program needs while it runs is not in here; the platform may count that
+(`device_module.memory`)."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ def check_index(device: torch.device) -> None:
     """
     if device.type == NAME and device.index:
         raise TorchError(
-            f"There is no {NAME}:{device.index}: the one device, {NAME}:0, stands for all devices of the cluster; say how "
-            "a model or a tensor lies over them with polypath.torch.shard() or polypath.torch.fsdp()."
+            f"There is no {NAME}:{device.index}: the one device, {NAME}:0, stands for all devices of the cluster; say "
+            "how a model or a tensor lies over them with polypath.torch.shard() or polypath.torch.fsdp()."
         )
 
 

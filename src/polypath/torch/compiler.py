@@ -315,8 +315,8 @@ def _line(node: Node) -> str:
 
 
 _CUSTOM: Final = (
-    "{op}{line} has no lowering to XLA; give it one with polypath.torch.register_lowering(op, function on JAX arrays) if it "
-    "writes to none of its arguments, or leave that line out of torch.compile."
+    "{op}{line} has no lowering to XLA; give it one with polypath.torch.register_lowering(op, function on JAX arrays) "
+    "if it writes to none of its arguments, or leave that line out of torch.compile."
 )
 _WRITING: Final = frozenset({torch.ops.higher_order.auto_functionalized, torch.ops.higher_order.auto_functionalized_v2})
 """What torch makes of an operator of the user's that writes to its arguments."""

@@ -1,7 +1,7 @@
-"""`Trainer(accelerator=polypath.torch.lightning.Accelerator())`: Lightning on all devices of a cluster, from one process.
+"""`Trainer(accelerator=polypath.torch.lightning.Accelerator())`: Lightning on all devices of a cluster, from one
+process.
 
-It is what `Trainer()` and `Trainer(accelerator="polypath")` choose once `polypath.torch` is imported.
-"""
+It is what `Trainer()` and `Trainer(accelerator="polypath")` choose once `polypath.torch` is imported."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """What torch spreads over processes: the device has one, and says so.
 
-Data and model parallelism of torch run a process for each device, which meet in collectives. The cluster is driven by one
-process, so these are refused, with what does the same here: `polypath.torch.fsdp` and `polypath.torch.shard`.
-"""
+Data and model parallelism of torch run a process for each device, which meet in collectives. The cluster is driven by
+one process, so these are refused, with what does the same here: `polypath.torch.fsdp` and `polypath.torch.shard`."""
 
 from __future__ import annotations
 
@@ -18,9 +17,9 @@ import torch
 import torch.distributed
 import torch.distributed.fsdp
 import torch.distributed.tensor.parallel
-import torch.multiprocessing.reductions as reductions
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
+from torch.multiprocessing import reductions
 
 from polypath.torch.buffers import NAME
 from polypath.torch.trace import TorchError
@@ -68,7 +67,7 @@ def _guard_class(kind: type, instead: str) -> None:
     original: Any = kind.__init__
 
     @functools.wraps(original)
-    def __init__(self: Any, module: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: Any, module: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         if _is_there(module):
             _refuse(kind.__name__, instead)
         original(self, module, *args, **kwargs)
@@ -126,7 +125,7 @@ def _guard_meshes() -> None:
     original: Any = DeviceMesh.__init__
 
     @functools.wraps(original)
-    def __init__(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         if device_type == NAME:
             _refuse("torch's DeviceMesh", f"lay the model out with {_FSDP} or {_PLAN}")
         original(self, device_type, *args, **kwargs)
@@ -172,7 +171,7 @@ def _refuse_collective(*_: Any) -> NoReturn:
 def _reduce_storage(storage: torch.UntypedStorage) -> Any:
     if hasattr(storage, "_polypath"):
         raise TorchError(
-            "A tensor of the cluster cannot be sent to another process (a DataLoader's worker, a multiprocessing.Queue), "
-            "as the cluster answers only this one: send tensor.cpu(), and move it with .to(device) where it arrives."
+            "A tensor of the cluster cannot be sent to another process (a DataLoader's worker, or a queue's reader): "
+            "the cluster answers only this one, so send tensor.cpu(), and move it with .to(device) where it arrives."
         )
     return reductions.reduce_storage(storage)

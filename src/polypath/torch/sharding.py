@@ -91,8 +91,8 @@ def _place(what: str, tensor: torch.Tensor, mesh: Mesh, spec: Spec) -> None:
     array = trace.value(buffer.ref)
     with jax.enable_x64(True):
         placed = jax.device_put(array, sharding)
+    buffer.place(sharding)  # First, or the value would be laid out as before.
     buffer.set(Ref(buffer.ref.shape, buffer.ref.dtype, placed))
-    buffer.place(sharding)
 
 
 def _check(what: str, tensor: torch.Tensor, mesh: Mesh, spec: Spec) -> None:

@@ -23,13 +23,12 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 import jax
-import jax.extend
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from polypath.client import backend
-from polypath.errors import PolypathError
 from polypath.torch.account import account, size_of
+from polypath.torch.errors import ClosedError, TorchError, check_devices, is_closed
 
 MOST_NODES: Final = 4096
 """Nodes that may wait: a loop that reads nothing must not pile up its values for ever."""
@@ -56,10 +55,6 @@ new_key: Final = itertools.count().__next__
 def exact(value: Hashable) -> Hashable:
     """What tells a Python value from all others: `==` takes 0.0 for -0.0, 1 for True, and no NaN for another."""
     return type(value), repr(value) if isinstance(value, float | complex) else value
-
-
-class TorchError(PolypathError):
-    """What a PyTorch program asks cannot be done on the cluster."""
 
 
 class EagerWarning(UserWarning):
@@ -280,7 +275,7 @@ class Trace:
             finally:
                 ref.holders -= 1
         if ref.array is None:
-            raise TorchError(_FAILED) from ref.failure
+            raise _failed(ref)
         return ref.array
 
     def flush(self) -> None:
@@ -296,6 +291,12 @@ class Trace:
         self.check_process()
         try:
             self._start_all(nodes)
+        except ClosedError as error:
+            rest = _without_closed(nodes, error)
+            if len(rest) == len(nodes):
+                raise
+            self._nodes = rest + self._nodes
+            self.flush()  # Who asks for one of the others is told there.
         except Exception as error:
             for ref in itertools.chain.from_iterable(node.outputs for node in nodes):
                 ref.failure = error
@@ -330,7 +331,7 @@ class Trace:
         arguments, results = joined.arguments, joined.results
         for ref in arguments:
             if ref.array is None:
-                raise TorchError(_FAILED) from ref.failure
+                raise _failed(ref)
         _join_devices(arguments)
         shardings = tuple(ref.sharding for ref in results)
         donated = _donated(arguments, results)
@@ -404,6 +405,28 @@ _FAILED: Final = (
 )
 
 
+def _failed(ref: Ref) -> TorchError:
+    """What to say of a value whose program has failed."""
+    cause = ref.failure
+    error = ClosedError(*cause.args) if isinstance(cause, ClosedError) else TorchError(_FAILED)
+    error.__cause__ = cause
+    return error
+
+
+def _without_closed(nodes: list[Node], error: ClosedError) -> list[Node]:
+    """The nodes that need nothing of a closed cluster; the others have failed."""
+    kept: list[Node] = []
+    for node in nodes:
+        if any(ref.array is not None for ref in node.outputs):  # It was started in a piece before.
+            continue
+        if any(isinstance(ref.failure, ClosedError) or is_closed(ref.array) for ref in node.inputs):
+            for ref in node.outputs:
+                ref.failure = error
+        else:
+            kept.append(node)
+    return kept
+
+
 def _pieces(nodes: list[Node]) -> list[list[Node]]:
     """Cut after each product of matrices, so that the same layers make the same pieces."""
     pieces: list[list[Node]] = [[]]
@@ -461,21 +484,6 @@ def _join_devices(arguments: list[Ref]) -> None:
     with jax.enable_x64(True):
         for ref, array in zip(narrow, jax.device_put([ref.array for ref in narrow], whole), strict=True):
             ref.hold(array)
-
-
-def check_devices(arrays: Sequence[Array], error: Exception) -> None:
-    """Say it where arrays are on devices that JAX has no more, which was the cause of `error`.
-
-    Raises:
-        TorchError: such an array is among them.
-    """
-    client: Any = jax.extend.backend.get_backend()
-    for array in arrays:
-        if isinstance(array, jax.Array) and any(device.client is not client for device in array.devices()):
-            raise TorchError(
-                "A tensor is on a cluster that was closed (or on the devices that JAX had before a cluster was "
-                "started), and its values went with it; make it anew, or load it from a checkpoint."
-            ) from error
 
 
 def _id(device: Any) -> int:

@@ -68,6 +68,8 @@ def test_caches_are_emptied() -> None:
     torch.accelerator.empty_cache()
     torch.accelerator.empty_host_cache()  # torch's own would end the process.
     torch.polypath.empty_cache()
+    torch.polypath.ipc_collect()
+    assert "allocated_bytes.all.current" in torch.polypath.memory_summary()
     torch.accelerator.reset_accumulated_memory_stats()
     assert torch.accelerator.memory_stats()["allocated_bytes.all.allocated"] == 0
 
@@ -183,7 +185,9 @@ ANOTHER = {
 
 @pytest.mark.parametrize("name", ANOTHER)
 def test_another_device_is_refused_by_name(name: str) -> None:
-    with pytest.raises(pt.TorchError, match=r"There is no polypath:\d: the one device, polypath:0, .* polypath\.torch\.shard"):
+    with pytest.raises(
+        pt.TorchError, match=r"There is no polypath:\d: the one device, polypath:0, .* polypath\.torch\.shard"
+    ):
         ANOTHER[name]()
 
 
@@ -264,7 +268,9 @@ def test_an_encoder_that_does_not_train_is_as_on_the_cpu(norm_first: bool) -> No
     with torch.no_grad():
         for mask in masks:
             want = here(x, **mask)
-            moved = {name: value.to(DEVICE) if isinstance(value, torch.Tensor) else value for name, value in mask.items()}
+            moved = {
+                name: value.to(DEVICE) if isinstance(value, torch.Tensor) else value for name, value in mask.items()
+            }
             got = there(x.to(DEVICE), **moved).cpu()
             kept = ~padding if "src_key_padding_mask" in mask else slice(None)
             torch.testing.assert_close(got[kept], want[kept])

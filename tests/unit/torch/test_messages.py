@@ -134,9 +134,11 @@ def test_a_lowering_may_give_several_arrays_and_be_replaced() -> None:
 def test_a_lowering_that_gives_other_shapes_is_told() -> None:
     library = torch.library.Library("polypath_tests", "FRAGMENT")
     library.define("halve(Tensor x) -> Tensor")
-    library.impl("halve", lambda x: torch.empty_like(x), "Meta")
+    library.impl("halve", torch.empty_like, "Meta")
     pt.register_lowering(torch.ops.polypath_tests.halve, lambda x: x[:1])
-    with pytest.raises(pt.TorchError, match=r"polypath_tests\.halve\.default gives arrays of shapes \[\(1,\)\] where torch has"):
+    with pytest.raises(
+        pt.TorchError, match=r"polypath_tests\.halve\.default gives arrays of shapes \[\(1,\)\] where torch has"
+    ):
         torch.ops.polypath_tests.halve(torch.ones(4, device=DEVICE))
 
 
@@ -164,7 +166,9 @@ def test_an_operator_that_writes_is_told_in_a_compiled_function() -> None:
     torch.compiler.reset()
     x = torch.ones(2, device=DEVICE)
     assert step(x).tolist() == [3, 3]
-    with pytest.raises(Exception, match=r"polypath_tests\.fill.* if it writes to none of its arguments, or leave that line"):
+    with pytest.raises(
+        Exception, match=r"polypath_tests\.fill.* if it writes to none of its arguments, or leave that line"
+    ):
         torch.compile(step)(x)
 
 

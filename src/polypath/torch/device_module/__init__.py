@@ -1,9 +1,9 @@
 """`torch.polypath`, as far as it is about the device itself: what `torch.cuda` has for its devices.
 
-`torch.get_device_module()`, `torch.accelerator` and libraries ask a device's module for its streams, events, memory and
-properties. torch makes the same of C++ for its own accelerators; a device written in Python can register only a few of its
-hooks there, so `accelerator`, `generators` and `pinned` put the rest in place. Random state is `torch/device.py`'s.
-"""
+`torch.get_device_module()`, `torch.accelerator` and libraries ask a device's module for its streams, events, memory
+and properties. torch makes the same of C++ for its own accelerators; a device written in Python can register only a
+few of its hooks there, so `accelerator`, `generators` and `pinned` put the rest in place. Random state is
+`torch/device.py`'s."""
 
 from __future__ import annotations
 

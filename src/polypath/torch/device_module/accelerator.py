@@ -1,8 +1,7 @@
 """`torch.accelerator`: its functions end in a few of `torch._C`'s, which ask C++ for a device's allocator and guard.
 
-A device written in Python has neither there (one of these functions ends the process). torch has one accelerator, which is
-this device once it is registered, so those functions are replaced by the device module's.
-"""
+A device written in Python has neither there (one of these functions ends the process). torch has one accelerator,
+which is this device once it is registered, so those functions are replaced by the device module's."""
 
 from __future__ import annotations
 

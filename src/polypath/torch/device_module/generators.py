@@ -1,9 +1,8 @@
 """`torch.Generator(device="polypath")`: a stream of random numbers of the user's own.
 
-The keys of the device's random numbers are drawn on the client's CPU, by a generator of torch's; so a generator of the
-device is one of those which says that it is the device's. The same seed gives the same numbers as a CPU generator of that
-seed gives on the device.
-"""
+The keys of the device's random numbers are drawn on the client's CPU, by a generator of torch's; so a generator of
+the device is one of those which says that it is the device's. The same seed gives the same numbers as a CPU generator
+of that seed gives on the device."""
 
 from __future__ import annotations
 
@@ -19,10 +18,11 @@ class Generator(torch._C.Generator):
     """A generator of the device's."""
 
     def __new__(cls, device: Any = None) -> Generator:
-        return super().__new__(cls, "cpu")
+        new: Any = super().__new__
+        return new(cls, "cpu")
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # pyright: ignore[reportIncompatibleVariableOverride]
         return DEVICE
 
     def clone_state(self) -> Generator:

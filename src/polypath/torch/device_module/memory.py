@@ -1,9 +1,8 @@
 """Memory of the devices: what torch's tensors take is counted here, what the platform counts is asked of it.
 
-The device stands for all of the cluster's, so every figure is a sum over them. *Allocated* are the values that tensors hold.
-*Reserved* is what the platform says is in use, with what programs need while they run and what others hold; where it counts
-nothing (CPU), reserved is what is allocated, and how much is free is not known.
-"""
+The device stands for all of the cluster's, so every figure is a sum over them. *Allocated* are the values that
+tensors hold. *Reserved* is what the platform says is in use, with what programs need while they run and what others
+hold; where it counts nothing (CPU), reserved is what is allocated, and how much is free is not known."""
 
 from __future__ import annotations
 
@@ -82,13 +81,17 @@ class Memory:
         return {"allocated_bytes": {"all": held}, "reserved_bytes": {"all": reserved}}
 
     def memory_stats(self, device: Any = None) -> OrderedDict[str, int]:
-        """Under torch's names: `allocated_bytes.all.current`, `.peak`, `.allocated`, `.freed`, `reserved_bytes.all....`."""
+        """Under torch's names: `allocated_bytes.all.` and `reserved_bytes.all.`, each `current` and `peak`, say."""
         return OrderedDict(
             (f"{what}.{pool}.{name}", value)
             for what, pools in self.memory_stats_as_nested_dict().items()
             for pool, values in pools.items()
             for name, value in sorted(values.items())
         )
+
+    def memory_summary(self, device: Any = None, abbreviated: bool = False) -> str:
+        """The statistics, a line each."""
+        return "\n".join(f"{name:<32} {value:>16,} bytes" for name, value in self.memory_stats().items())
 
     def mem_get_info(self, device: Any = None) -> tuple[int, int]:
         """Bytes that are free, and bytes that there are.
@@ -103,3 +106,6 @@ class Memory:
 
     def empty_cache(self) -> None:
         """Do nothing: the client keeps no memory of the devices that no tensor holds."""
+
+    def ipc_collect(self) -> None:
+        """Do nothing: no memory is shared with other processes."""

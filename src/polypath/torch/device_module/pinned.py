@@ -1,9 +1,8 @@
 """`tensor.pin_memory()`, which `DataLoader(pin_memory=True)` calls for each batch: a copy, in ordinary memory.
 
-Pinned memory is what a driver reads without copying; the cluster's workers are other processes, and read what the client
-sends. So programs that pin their batches run, and `is_pinned()` says False. `torch.empty(..., pin_memory=True)` asks C++ for
-an allocator, which a device written in Python cannot give: torch refuses it.
-"""
+Pinned memory is what a driver reads without copying; the cluster's workers are other processes, and read what the
+client sends. So programs that pin their batches run, and `is_pinned()` says False. `torch.empty(...,
+pin_memory=True)` asks C++ for an allocator, which a device written in Python cannot give: torch refuses it."""
 
 from __future__ import annotations
 

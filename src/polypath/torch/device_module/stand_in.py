@@ -1,9 +1,8 @@
 """A class of torch's, replaced by name: it makes the device's objects for the device, and torch's for every other.
 
-torch's `Generator`, `Event` and `Stream` are written in C++, ask hooks that Python cannot register, and cannot be amended.
-The class that stands in for one is a subclass of it that makes no instances of its own, so `isinstance` and subclasses
-written for torch's class go on as before, and so does every call for another device.
-"""
+torch's `Generator`, `Event` and `Stream` are written in C++, ask hooks that Python cannot register, and cannot be
+amended. The class that stands in for one is a subclass of it that makes no instances of its own, so `isinstance` and
+subclasses written for torch's class go on as before, and so does every call for another device."""
 
 from __future__ import annotations
 

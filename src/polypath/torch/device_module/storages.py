@@ -20,7 +20,7 @@ def register() -> None:
     original: Any = torch.UntypedStorage.__new__
 
     @functools.wraps(original)
-    def __new__(cls: Any, *args: Any, device: Any = None, **kwargs: Any) -> Any:
+    def __new__(cls: Any, *args: Any, device: Any = None, **kwargs: Any) -> Any:  # noqa: N807
         where = None if device is None else torch.device(device)
         if where is None or where.type != NAME:
             return original(cls, *args, **kwargs) if device is None else original(cls, *args, device=device, **kwargs)

@@ -1,9 +1,8 @@
 """Streams and events. The device has one stream: what waits is started in the order in which it was asked for.
 
-An event is a tiny program that takes a result of the work started last: it has run once that work is done. A thread of the
-client waits for events that measure time, so `elapsed_time` is the time between two pieces of work as the client hears of
-them, and recording an event does not wait.
-"""
+An event is a tiny program that takes a result of the work started last: it has run once that work is done. A thread
+of the client waits for events that measure time, so `elapsed_time` is the time between two pieces of work as the
+client hears of them, and recording an event does not wait."""
 
 from __future__ import annotations
 
@@ -63,7 +62,7 @@ class Event(torch.Event):
         return event
 
     _timing: bool
-    _mark: jax.Array | None
+    _mark: Any
     _time: Future[float] | None
 
     def record(self, stream: Any = None) -> None:
@@ -84,14 +83,14 @@ class Event(torch.Event):
     def wait(self, stream: Any = None) -> None:
         """Have later work come after it: it does anyway, as there is one stream."""
 
-    def elapsed_time(self, end_event: Event) -> float:
+    def elapsed_time(self, other: Any) -> float:
         """Milliseconds from this event to another; waits for both.
 
         Raises:
             RuntimeError: one of them was not recorded, or measures no time.
         """
         times: list[float] = []
-        for event in (self, end_event):
+        for event in (self, other):
             if not isinstance(event, Event) or not event._timing:
                 raise RuntimeError("elapsed_time() needs two events that were made with enable_timing=True.")
             if event._time is None:
@@ -122,10 +121,10 @@ class Stream(torch.Stream):
 
     def query(self) -> bool:
         """Whether all work is done."""
-        latest = trace.latest()
+        latest: Any = trace.latest()
         return latest is None or latest.is_ready()
 
-    def record_event(self, event: Event | None = None) -> Event:
+    def record_event(self, event: Any = None) -> Any:
         """Record an event, by default a new one."""
         event = Event() if event is None else event
         event.record(self)
@@ -134,7 +133,7 @@ class Stream(torch.Stream):
     def wait_event(self, event: Any) -> None:
         """Have later work come after an event: it does anyway."""
 
-    def wait_stream(self, stream: Any) -> None:
+    def wait_stream(self, other: Any) -> None:
         """Have later work come after that of another stream: it does anyway."""
 
     def __enter__(self) -> Stream:

@@ -1,8 +1,9 @@
-"""Training frameworks, which choose a device by lists of names that torch's own accelerators are in, and else the CPU.
+"""Training frameworks, which choose a device by lists of names that torch's own accelerators are in, and else the
+CPU.
 
-Once `polypath.torch` is imported, whichever of them is imported (before or after) chooses the cluster's device, as it chooses
-CUDA where there is any: the CPU only where the user says so. Each module here amends one maker's choice and nothing else.
-"""
+Once `polypath.torch` is imported, whichever of them is imported (before or after) chooses the cluster's device, as it
+chooses CUDA where there is any: the CPU only where the user says so. Each module here amends one maker's choice and
+nothing else."""
 
 from __future__ import annotations
 

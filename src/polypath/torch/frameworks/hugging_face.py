@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,12 +11,12 @@ import torch
 from polypath.torch.buffers import DEVICE, NAME, check_index
 
 
-def amend_accelerate(module: ModuleType) -> None:
+def amend_accelerate(module: Any) -> None:
     """Have `Accelerator()` choose the device; `Accelerator(cpu=True)` and ACCELERATE_TORCH_DEVICE are as before."""
     module.PartialState.default_device = property(lambda self: DEVICE, doc="The cluster's device.")
 
 
-def amend_transformers(module: ModuleType) -> None:
+def amend_transformers(module: Any) -> None:
     """Have `TrainingArguments` take accelerate's choice, which it makes anew from a list of its own."""
     arguments: Any = module.TrainingArguments
     original: Any = arguments.__dict__["_setup_devices"]
@@ -34,8 +33,8 @@ def amend_transformers(module: ModuleType) -> None:
     module.is_torch_bf16_gpu_available = lambda: True  # Which is asked only where training is not to be on the CPU.
 
 
-def amend_device_maps(module: ModuleType) -> None:
-    """Have `from_pretrained(device_map="auto")` put the model on the device: the ways to divide it have one to choose from."""
+def amend_device_maps(module: Any) -> None:
+    """Have `from_pretrained(device_map="auto")` put the model on the device: there is one to divide it over."""
     original: Any = module.check_and_set_device_map
 
     @functools.wraps(original)
@@ -48,13 +47,13 @@ def amend_device_maps(module: ModuleType) -> None:
 _DIVIDED = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
-def amend_pipelines(module: ModuleType) -> None:
+def amend_pipelines(module: Any) -> None:
     """Have `pipeline(...)` compute on the device where no other is named."""
     original: Any = module.Pipeline.__init__
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def __init__(*args: Any, **kwargs: Any) -> None:
+    def __init__(*args: Any, **kwargs: Any) -> None:  # noqa: N807
         given = signature.bind(*args, **kwargs)
         device = given.arguments.get("device")
         if isinstance(device, int) and device >= 0:

@@ -66,8 +66,8 @@ def accelerator_of(base: Any) -> Any:
         def parse_devices(devices: Any) -> int:
             if devices not in (1, -1, "1", "-1", "auto", [0]):
                 raise TorchError(
-                    f"devices={devices!r} asks for more than the one device, which stands for all of the cluster; leave it "
-                    "out, and lay the model over them with polypath.torch.fsdp() or polypath.torch.shard()."
+                    f"devices={devices!r} asks for more than the one device, which stands for all of the cluster; "
+                    "leave it out, and lay the model over them with polypath.torch.fsdp() or polypath.torch.shard()."
                 )
             return 1
 

@@ -1,8 +1,7 @@
 """What torch's fused operators of a transformer's encoder are made of.
 
-`nn.TransformerEncoderLayer` and `nn.MultiheadAttention` call them outside of training, on CPUs, CUDA and devices of others;
-XLA is good at what they are made of.
-"""
+`nn.TransformerEncoderLayer` and `nn.MultiheadAttention` call them outside of training, on CPUs, CUDA and devices of
+others; XLA is good at what they are made of."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ def native_multi_head_attention(
     average_attn_weights: bool = True,
     mask_type: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`aten._native_multi_head_attention`, of [batch, length, embed_dim]; the second result is empty if nobody needs it."""
+    """`aten._native_multi_head_attention`, of [batch, length, embed_dim]; the second result is empty if not needed."""
     parts = zip(
         (query, key, value), qkv_weight.split(embed_dim), qkv_bias.split(embed_dim), strict=True
     )  # The three projections are stored as one.

@@ -22,7 +22,7 @@ import torch
 import torch._dynamo
 
 if "--imported" in sys.argv:
-    import polypath.torch
+    import polypath.torch  # noqa: F401
 from torch.utils.data import DataLoader, TensorDataset
 
 DATA = TensorDataset(torch.arange(32.0).reshape(16, 2))
@@ -59,7 +59,10 @@ def kernels() -> Any:
     changed: list[str] = []
     for name in torch._C._dispatch_get_all_op_names():
         for line in torch._C._dispatch_dump(name).splitlines():
-            if line.startswith(("CPU:", "AutogradCPU:", "AutocastCPU:", "BackendSelect:", "Python:")) and "/polypath/" in line:
+            if (
+                line.startswith(("CPU:", "AutogradCPU:", "AutocastCPU:", "BackendSelect:", "Python:"))
+                and "/polypath/" in line
+            ):
                 changed.append(f"{name} {line.partition(':')[0]}")
     return sorted(changed)
 
@@ -85,7 +88,9 @@ def generators() -> Any:
 
 def training() -> Any:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.1), torch.nn.Linear(8, 1))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.1), torch.nn.Linear(8, 1)
+    )
     before = list(model.parameters())
     model.to(torch.float64).to(torch.float32).requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -108,7 +113,9 @@ def autocast() -> Any:
     x = torch.ones(2, 2)
     with torch.autocast("cpu", torch.bfloat16):
         inside = torch.is_autocast_enabled("cpu"), (x @ x).dtype, torch.nn.functional.mse_loss(x, x).dtype
-    return [str(one) for one in (*inside, torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu"), (x @ x).dtype)]
+    return [
+        str(one) for one in (*inside, torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu"), (x @ x).dtype)
+    ]
 
 
 def checkpointing() -> Any:
@@ -126,7 +133,11 @@ def saving() -> Any:
     file.seek(0)
     loaded = torch.load(file)
     pickled = pickle.loads(pickle.dumps(loaded["x"]))
-    return [digest(loaded["x"], loaded["view"], copy.deepcopy(pickled)), str(loaded["x"].device), pickled.untyped_storage().nbytes()]
+    return [
+        digest(loaded["x"], loaded["view"], copy.deepcopy(pickled)),
+        str(loaded["x"].device),
+        pickled.untyped_storage().nbytes(),
+    ]
 
 
 def loaders() -> Any:
@@ -164,7 +175,11 @@ def parallel() -> Any:
 
 
 def accelerator() -> Any:
-    return [str(torch.accelerator.current_accelerator()), torch.accelerator.is_available(), torch.accelerator.device_count()]
+    return [
+        str(torch.accelerator.current_accelerator()),
+        torch.accelerator.is_available(),
+        torch.accelerator.device_count(),
+    ]
 
 
 BEHAVIOURS = (
