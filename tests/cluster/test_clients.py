@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster_tools import Client, environment, polypath, run_python, status_of, wait_no_sessions
+from cluster_tools import Client, environment, polypath, run_python, shared_folder, status_of, wait_no_sessions
 
 from polypath.versions import CLIENTS
 
@@ -156,7 +156,7 @@ def test_64_mib_there_and_back(cluster: str, variables: dict[str, str], threshol
     given = {THRESHOLD: threshold} if threshold != DEFAULT else {}
     assert run_python(BIG, variables | given | {"EXPECTED": threshold}) == "done\n"
     wait_no_sessions(cluster)
-    (folder,) = Path("/dev/shm").glob(f"*{cluster}")
+    folder = shared_folder(cluster)
     assert list(folder.iterdir()) == []
 
 

@@ -18,6 +18,7 @@ from cluster_tools import (
     Remains,
     polypath,
     run_python,
+    shared_folder,
     start_detached,
     status_of,
     unique_name,
@@ -296,7 +297,7 @@ def islands() -> Iterator[str]:
 
 
 def shared(cluster: str) -> list[Path]:
-    (folder,) = Path("/dev/shm").glob(f"*{cluster}")
+    folder = shared_folder(cluster)
     return list(folder.iterdir())
 
 
