@@ -163,6 +163,8 @@ class _Exporter:
         size = math.prod(array.shape) * dtype.itemsize
         if size >= self._threshold:
             return self.start(array)
+        if size > _THRESHOLD:
+            return False
         if size:
             self.small.want(array)
         return True
