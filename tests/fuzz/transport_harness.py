@@ -63,7 +63,7 @@ REPORTS: Final[tuple[m.AnyReport, ...]] = (
     m.Failed(0, (1, 2), _FAILURE, True),
     m.Called(0, 1, m.Callbacks("client", 1, 2), 0, (m.Elements("int8", (), b"0"),), False),
     m.Quiet(0, 1),
-    m.Left(0, (1,), (2,)),
+    m.Left(0, (1,)),
 )
 _MESSAGES: Final = (*map(m.encode, COMMANDS), *map(m.encode, REPORTS))
 _HELLO: Final = msgspec.msgpack.encode(frames.Hello(0, 1, "key", "tcp://a"))

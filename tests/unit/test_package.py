@@ -18,7 +18,11 @@ ACCESS = re.compile(r"\benviron(?:\.get|\.setdefault|\.pop)?[(\[]\s*(\"?)(\w+)\1
 
 def constants(text: str) -> Iterator[str]:
     """Every string in a program that could be a variable's name."""
-    for node in ast.walk(ast.parse(text)):
+    nodes = list(ast.walk(ast.parse(text)))
+    parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
+        if id(node) in parts:
+            continue  # Only a part of a text.
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and VARIABLE.fullmatch(node.value):
             yield node.value
 

@@ -113,8 +113,10 @@ class SimulatedWorker:
                 return [messages.Ready((self.host,), request, None)]
             case messages.Notify():
                 self._tell(command)
-            case messages.CostAnalysis() | messages.ProgramText():
-                return [messages.Answered(self.host, command.request, messages.Inline(_COSTS))]
+            case messages.CostAnalysis(request=request):
+                return [messages.Answered(self.host, request, messages.Inline(_COSTS))]
+            case messages.ProgramText(request=request):
+                return [messages.Answered(self.host, request, messages.Inline(b"HloModule simulated"))]
             case messages.Snapshot():
                 return [messages.Left(self.host, tuple(self.values))]
             case _:

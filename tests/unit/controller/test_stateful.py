@@ -240,7 +240,6 @@ class Machine(RuleBasedStateMachine):
                 fill_status=False,
                 kept=(),
                 launch=0,
-                devices=None,
             )
             results.append((session, self.ask(session, events.CheckReady, arrays=(result,))))
         self.cluster.up()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from jax._src import xla_bridge
+from jax._src import distributed, xla_bridge
 
 from polypath.worker import jaxlib
 from polypath.worker.jaxlib import clients, devices
@@ -29,7 +29,12 @@ def pretend(platform: str, count: int) -> None:
         return found[-1]
 
     def make_cpu_client(count: int, _group: Any) -> Any:
-        return clients.make_cpu_client(count, None)  # The group has met this process's CPUs already.
+        # Not of the group, which has met this process's CPUs already.
+        group, distributed.global_state.client = distributed.global_state.client, None
+        try:
+            return clients.make_cpu_client(count, None)
+        finally:
+            distributed.global_state.client = group
 
     jaxlib.make_cpu_client = make_cpu_client
     devices.platform_name = jaxlib.platform_name = platform_name

@@ -124,7 +124,7 @@ def test_a_host_that_leaves_ends_and_leaves_the_others(run, tmp_path) -> None:
     async def test(hosts: Hosts) -> None:
         hosts.put(1, *HOSTS)
         hosts.tell(m.Snapshot(str(tmp_path / "s"), 0.0), 1)
-        assert await hosts.reports.get() == m.Left(1, (1,), ())
+        assert await hosts.reports.get() == m.Left(1, (1,))
         host, told = await hosts.ended.get()
         assert (host, told.status) == (1, 0)
         hosts.tell(m.Await(10, (1,)), 0, 2, 3)
