@@ -16,6 +16,7 @@ from polypath.client.hooks import (
     analysis,
     callbacks,
     dlpack,
+    donating,
     getting,
     pacing,
     partitioning,
@@ -41,7 +42,7 @@ def install(client: Any, target: str, folder: Path | None, shares_memory: bool) 
     global _landing
     uninstall()
     connect(client, target)
-    for module in (analysis, callbacks, dlpack, partitioning, putting):
+    for module in (analysis, callbacks, dlpack, donating, partitioning, putting):
         module.install()
     _landing = None if folder is None else _land(folder, shares_memory)
     getting.install(client, _landing)
