@@ -1,6 +1,9 @@
 """Whether memory stays flat: an hour's worth of steps and transfers in minutes, and what every process then holds.
 
-    python benchmarks/soak.py [--quick] [--dispatches N] [--transfers N] [--hosts N] [--server grpcio]
+    python benchmarks/soak.py [--quick] [--dispatches N] [--transfers N] [--programs N] [--hosts N] [--server grpcio]
+
+With `--programs`, the work is instead to compile and drop that many different programs: of one device and
+of all, some with host callbacks, some exported, some of colocated Python, and arrays that are resharded.
 
 A first part counts for nothing: pools fill and caches warm up in it. What is said of memory is
 anonymous memory, as what processes share with others changes with those.
@@ -8,6 +11,7 @@ anonymous memory, as what processes share with others changes with those.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -35,6 +39,7 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="A twentieth of the work.")] = False,
     dispatches: Annotated[int, typer.Option(min=100, help="Programs started.")] = 100_000,
     transfers: Annotated[int, typer.Option(min=100, help="Arrays moved up and down.")] = 10_000,
+    programs: Annotated[int, typer.Option(min=0, help="Programs compiled and dropped, instead of all else.")] = 0,
     hosts: Annotated[int, typer.Option(min=1)] = 2,
     devices_per_host: Annotated[int, typer.Option(min=1)] = 2,
     server: Annotated[str, typer.Option(help="At the client's edge: lean or grpcio.")] = "lean",
@@ -42,23 +47,29 @@ def main(
     """Run many steps and transfers, and print what memory and handles did."""
     facts = machine.describe()
     if quick:
-        dispatches, transfers = dispatches // 20, transfers // 20
+        dispatches, transfers, programs = dispatches // 20, transfers // 20, programs // 20
     os.environ["POLYPATH_GRPC_SERVER"] = server
     import polypath
 
     with polypath.start(hosts=hosts, devices_per_host=devices_per_host, platform="cpu") as cluster:
-        work = make_work()
+        work = make_programs() if programs else make_work()
+        amounts = (programs,) if programs else (dispatches, transfers)
         look = Look(cluster)
-        work(int(dispatches * WARM_UP), int(transfers * WARM_UP))
+        work(*(int(amount * WARM_UP) for amount in amounts))
         look.now(0.0)
         start = time.perf_counter()
         for _ in range(SAMPLES):
-            work(dispatches // SAMPLES, transfers // SAMPLES)
+            work(*(amount // SAMPLES for amount in amounts))
             look.now(time.perf_counter() - start)
+        did = (
+            f"{programs:,} programs compiled and dropped"
+            if programs
+            else f"{dispatches:,} dispatches, a fifth of them over all {hosts * devices_per_host} devices, and "
+            f"{transfers:,} transfers of up to 1 MiB"
+        )
         caption = (
-            f"{dispatches:,} dispatches, a fifth of them over all {hosts * devices_per_host} devices, and "
-            f"{transfers:,} transfers of up to 1 MiB, after {WARM_UP:.0%} as many that do not count. MiB of "
-            "anonymous memory. growth: last against first; line: by the straight line through all samples."
+            f"{did}, after {WARM_UP:.0%} as many that do not count. MiB of anonymous memory. growth: last against "
+            "first; line: by the straight line through all samples."
         )
         conclude(look.table(), caption, facts, machine.versions("polypath", "jax", "jaxlib"))
         raise typer.Exit(look.leaks())
@@ -97,6 +108,49 @@ def make_work() -> Callable[[int, int], None]:
                     raise AssertionError("An array came back otherwise than it went.")
         one.block_until_ready()
         over_all.block_until_ready()
+
+    return work
+
+
+def make_programs() -> Callable[[int], None]:
+    """What takes a number of programs, and compiles, runs and drops as many that nobody has compiled before."""
+    import jax
+    import numpy as np
+    from jax.experimental import colocated_python
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    devices = jax.devices()
+    mesh = Mesh(np.array(devices), ("x",))
+    cut, whole = NamedSharding(mesh, PartitionSpec("x")), NamedSharding(mesh, PartitionSpec())
+    unique = time.time()  # In no run's compile cache.
+    numbers = itertools.count(1)
+
+    def one(number: int) -> None:
+        shape = (len(devices) * (1 + number % 7), 1 + number % 5)
+        up = np.ones(shape, np.float32)
+        place = cut if number % 3 else devices[number % len(devices)]
+        x = jax.device_put(up, place)
+        if number % 10 == 0:
+            x = jax.device_put(x, whole)
+        if number % 25 == 0:
+            doubled = colocated_python.colocated_python(lambda y: y * (number + 2))(jax.device_put(up, devices[0]))
+            doubled.block_until_ready()
+        if number % 8 == 0:
+            like = jax.ShapeDtypeStruct((), np.float32)
+            step = jax.jit(lambda y: y + jax.pure_callback(lambda z: z + unique, like, np.float32(number)))
+        elif number % 50 == 1:
+            exported = jax.export.export(jax.jit(lambda y: y * unique + number))(x)
+            step = exported.call
+        else:
+            step = jax.jit(lambda y: (y * unique + number).sum())
+        jax.block_until_ready(step(x))
+
+    def work(programs: int) -> None:
+        for number in itertools.islice(numbers, programs):
+            one(number)
+            if number % 20 == 0:
+                jax.clear_caches()
+        jax.clear_caches()
 
     return work
 

@@ -173,8 +173,8 @@ class Arrays:
             value = core.new_value(session, handle, spec)
             outs.append(Shards(value.id, tuple(s for s in sources if s is not None)))
         core.rebind(outs)
-        if request.donate:
-            core.delete(arrays)
+        for array in arrays if request.donate else ():
+            array.deleted = True  # Not what shares its shards: the results do.
         core.reply(request, None)
 
     # --- Moving -------------------------------------------------------------------------------
@@ -197,11 +197,11 @@ class Arrays:
             core.available(value.hosts)
             if devices == old.devices and kind == old.memory_kind and not request.always:
                 core.rebind((Shards(value.id, tuple((array.id, d) for d in devices)),))
-            else:
-                pairs = tuple(zip(old.devices, devices, strict=True))
-                core.introduce(pairs)
-                command = Copy(array.id, value.id, pairs, kind, request.donate)
-                core.send(union((array.hosts, value.hosts)), command)
+                continue  # Both have the same shards, so none is donated.
+            pairs = tuple(zip(old.devices, devices, strict=True))
+            core.introduce(pairs)
+            command = Copy(array.id, value.id, pairs, kind, request.donate)
+            core.send(union((array.hosts, value.hosts)), command)
             if request.donate:
                 core.delete((array,))
         core.reply(request, None)
@@ -324,9 +324,11 @@ class Arrays:
             value = session.arrays.get(handle)
             if value is None:
                 refuse(Code.NOT_FOUND, f"Array handle {handle} is unknown in this session, or was freed.")
-            if value.failure is None and not value.deleted and value.hosts:
+            if value.failure is None and value.hosts:
                 ended.append(value)
-            value.deleted = True
+            else:
+                value.deleted = True
+        core.delete(ended)
         for hosts, ids in by_hosts(ended):
             core.send(hosts, Delete(ids))
         handle = core.server_handle(session)

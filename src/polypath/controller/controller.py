@@ -157,6 +157,9 @@ class Controller:
         for number, value in core.values.items():
             assert named.get(number) is value, f"value {number} has no handle"
             assert value.failure is None, f"value {number} failed but is still kept"
+        for root, sharers in core.sharers.items():
+            assert sharers, f"shards of value {root} are said to be shared by nobody"
+            assert sharers <= core.values.keys(), f"shards of value {root} are shared by values that are gone"
         held = {e.id for s in core.sessions.values() for e in s.executables.values()}
         for number in core.executables:
             assert number in held or number in core.compilations, f"executable {number} has no handle"

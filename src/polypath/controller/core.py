@@ -105,6 +105,8 @@ class Core:
         self.compilations: dict[ExecutableId, Compilation] = {}
         self.unloading: dict[ExecutableId, Unloading] = {}
         self.effects: list[Effect] = []
+        self.sharers: dict[ValueId, set[ValueId]] = {}
+        """The regrouped values that have shards of a value, which may itself be gone."""
         self.made: list[Value] = []
         """The values that the event at hand made."""
         self._freed: list[Value] = []
@@ -195,6 +197,7 @@ class Core:
         """Have new values stand for old shards; each host hears of its own."""
         by_host: dict[HostId, list[Shards]] = {}
         for out in outs:
+            self._share(out)
             mine: dict[HostId, list[tuple[ValueId, DeviceId]]] = {}
             for shard in out.shards:
                 mine.setdefault(self.devices[shard[1]].host, []).append(shard)
@@ -354,13 +357,42 @@ class Core:
         ]
 
     def delete(self, values: Iterable[Value]) -> None:
-        """Mark deleted; the caller tells the workers."""
+        """Mark deleted, with what shares their shards; the caller tells the workers."""
         for value in values:
             value.deleted = True
+            if value.shares is not None or value.id in self.sharers:
+                shards = set(_shards(value))
+                for root in {root for root, _ in shards}:
+                    for sharer in (root, *self.sharers.get(root, ())):
+                        other = self.values.get(sharer)
+                        if other is not None and not other.deleted:
+                            other.deleted = not shards.isdisjoint(_shards(other))
+
+    def _share(self, out: Shards) -> None:
+        """Note whose shards a new value has."""
+        roots: dict[ValueId, dict[DeviceId, ValueId]] = {}
+        for name, _ in out.shards:
+            if name not in roots:
+                roots[name] = {device: root for root, device in _shards(self.values[name])}
+        shares = tuple([roots[name][device] for name, device in out.shards])
+        self.values[out.out].shares = shares
+        for root in set(shares):
+            self.sharers.setdefault(root, set()).add(out.out)
+
+    def _drop(self, value: Value) -> bool:
+        """Whether it was still held."""
+        if self.values.pop(value.id, None) is None:
+            return False
+        for root in set(value.shares or ()):
+            sharers = self.sharers[root]
+            sharers.discard(value.id)
+            if not sharers:
+                del self.sharers[root]
+        return True
 
     def forget(self, values: Iterable[Value]) -> None:
         """Drop values here and on their workers; there a little later, if they are few and small."""
-        dropped = [value for value in values if self.values.pop(value.id, None) is not None]
+        dropped = [value for value in values if self._drop(value)]
         self._freed += dropped
         if len(dropped) > _FEW or holds_much(dropped):
             self.forget_freed()
@@ -387,7 +419,7 @@ class Core:
         for value in values:
             if value.failure is None:
                 value.failure = failure
-            if self.values.pop(value.id, None) is not None:
+            if self._drop(value):
                 rest = tuple(host for host in value.hosts if host != without)
                 if rest:
                     groups.setdefault(rest, []).append(value.id)
@@ -441,6 +473,12 @@ class Core:
     def server_handle(self, session: Session) -> Handle:
         session.next_handle += 1
         return SERVER_HANDLES + session.next_handle
+
+
+def _shards(value: Value) -> Iterable[tuple[ValueId, DeviceId]]:
+    """Its shards: the value that each was made with, and the device."""
+    devices = value.spec.sharding.devices
+    return zip(value.shares or (value.id,) * len(devices), devices, strict=True)
 
 
 def holds_much(values: Iterable[Value]) -> bool:

@@ -232,9 +232,7 @@ class Programs:
         )
         if asked is not None and question is None:
             core.send(*asked)
-        for index in info.donated:
-            if index not in request.kept:
-                args[index].deleted = True
+        core.delete(args[index] for index in info.donated if index not in request.kept)
         if request.fill_status:
             session.futures[status] = Future(tuple(outs), status=end)
         outputs = ()

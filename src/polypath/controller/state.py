@@ -39,6 +39,8 @@ class Value(msgspec.Struct, eq=False, gc=False):
     hosts: tuple[HostId, ...]
     failure: Failure | None = None
     deleted: bool = False
+    shares: tuple[ValueId, ...] | None = None
+    """Of a regrouped array, the value that each shard was made with; None where all were made with this one."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -169,8 +169,22 @@ class Workers:
             if host.id in pending.waiting:
                 self._answer(number, (host.id,), failure)
         self._programs.notices.lost(host.id)
-        if not island.complete:
+        if island.complete:
+            self._fail_compilations(host, failure)
+        else:
             self._drop_held(island, failure)
+
+    def _fail_compilations(self, host: Host, failure: Failure) -> None:
+        """Compiling may be what ended the host, so its next process is not asked for the same by itself."""
+        core = self._core
+        for compilation in list(core.compilations.values()):
+            executable = compilation.executable
+            if host.id in compilation.waiting:
+                executable.loaded = False
+                rest = tuple(other for other in executable.hosts if other != host.id)
+                core.send(rest, messages.Unload(executable.id))
+                compilation.failure = compilation.failure or failure
+                self._programs.finish(compilation, tuple(compilation.waiting))
 
     def _drop_held(self, island: Island, failure: Failure) -> None:
         core, since = self._core, island.held_since

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -32,7 +33,10 @@ from polypath.types import (
     ValueId,
 )
 
-_COSTS = msgspec.msgpack.encode({"flops": 1.0})
+_ANSWERS: Final[dict[type[messages.Command], bytes]] = {
+    messages.CostAnalysis: msgspec.msgpack.encode({"flops": 1.0}),
+    messages.ProgramText: b"HloModule simulated",
+}
 
 
 class SimulatedWorker:
@@ -113,10 +117,8 @@ class SimulatedWorker:
                 return [messages.Ready((self.host,), request, None)]
             case messages.Notify():
                 self._tell(command)
-            case messages.CostAnalysis(request=request):
-                return [messages.Answered(self.host, request, messages.Inline(_COSTS))]
-            case messages.ProgramText(request=request):
-                return [messages.Answered(self.host, request, messages.Inline(b"HloModule simulated"))]
+            case messages.CostAnalysis() | messages.ProgramText():
+                return [messages.Answered(self.host, command.request, messages.Inline(_ANSWERS[type(command)]))]
             case messages.Snapshot():
                 return [messages.Left(self.host, tuple(self.values))]
             case _:

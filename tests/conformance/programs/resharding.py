@@ -43,6 +43,28 @@ def case_to_permuted_devices() -> Any:
     return found
 
 
+def case_donated_to_another_order_of_devices() -> Any:
+    """Which sources live on, and what came of them."""
+    forth, back, square = line(*range(8)), line(*reversed(range(8))), mesh_2x4()
+    places = {
+        "forth": NamedSharding(forth, P("i")),
+        "back": NamedSharding(back, P("i")),
+        "whole": NamedSharding(forth, P()),
+        "whole, back": NamedSharding(back, P()),
+        "square": NamedSharding(square, P(("x", "y"))),
+    }
+    moves = [
+        ("forth", "back"), ("back", "forth"), ("back", "square"), ("whole", "whole, back"), ("forth", "forth"),
+        ("forth", "square"), ("forth", "whole, back"), ("back", "whole"),
+    ]  # fmt: skip
+    found: dict[str, Any] = {}
+    for source, target in moves:
+        x = jax.device_put(ramp(64), places[source])
+        moved = jax.device_put(x, places[target], donate=True)
+        found[f"{source} to {target}"] = moved, moved.block_until_ready() is moved and x.is_deleted()
+    return found
+
+
 def case_to_fewer_and_more_devices() -> Any:
     found = []
     for source in [(0, 1, 2, 3), (2, 3, 4, 5), (0,), (7, 1), range(8)]:

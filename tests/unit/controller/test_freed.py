@@ -130,3 +130,28 @@ def test_the_question_of_all_of_a_program_s_hosts_is_part_of_it() -> None:
     assert at.waiting(0) == ["Execute", "Forget"]
     at.cluster.settle()
     assert at.cluster.told == [(0, 5, 2), (1, 5, 2)]
+
+
+def test_shards_that_arrays_share_end_together() -> None:
+    at = Freeing()
+    at.put(10, 0, 1)
+    at.put(11, 0, 1)
+
+    def is_deleted(handle: events.Handle) -> bool:
+        op = at.cluster.op()
+        at.cluster.handle(events.IsDeleted(1, op, handle))
+        answer = at.cluster.replies[1, op]
+        assert isinstance(answer, bool)
+        return answer
+
+    for array, parts, again in ((10, (20, 21), 30), (11, (22, 23), 31)):
+        at.cluster.handle(events.Disassemble(1, at.cluster.op(), array, parts))
+        spec = ArraySpec("float32", SMALL, Sharding((1, 0), fully_replicated=True))
+        at.cluster.handle(events.Assemble(1, at.cluster.op(), spec, parts[::-1], again))
+    at.cluster.handle(events.Delete(1, at.cluster.op(), (20,)))
+    assert [handle for handle in (10, 11, 20, 21, 22, 23, 30, 31) if is_deleted(handle)] == [10, 20, 30]
+    at.cluster.handle(events.Delete(1, at.cluster.op(), (31,)))
+    assert [handle for handle in (10, 11, 20, 21, 22, 23, 30, 31) if is_deleted(handle)] == [10, 11, 20, 22, 23, 30, 31]
+    at.free(10, 11, 20, 21, 22, 23, 30, 31)
+    at.cluster.settle()
+    assert [worker.values for worker in at.cluster.workers.values()] == [set(), set()]

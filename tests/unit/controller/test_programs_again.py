@@ -105,13 +105,16 @@ def test_a_program_is_dropped_while_its_host_is_away() -> None:
     assert [worker.executables for worker in at.cluster.workers.values()] == [set(), set()]
 
 
-def test_a_compilation_goes_on_with_the_next_process() -> None:
+def test_a_compilation_goes_on_where_it_cannot_be_what_ended_the_host() -> None:
     at = Losing()
     op = at.compile()
     at.cluster.deliver(0)  # One has answered, the other never will.
     at.cluster.kill(1)
+    assert failure_in(at.outcome(op)).code is Code.DATA_LOSS
+    held = at.compile()
+    at.cluster.kill(0)
     at.cluster.up()
-    assert isinstance(at.outcome(op), events.Loaded)
+    assert isinstance(at.outcome(held), events.Loaded)
 
 
 def test_what_two_hosts_were_to_do_is_not_done_by_one() -> None:

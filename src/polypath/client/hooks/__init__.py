@@ -18,6 +18,7 @@ from polypath.client.hooks import (
     callbacks,
     copying,
     dlpack,
+    donating,
     getting,
     partitioning,
     programs,
@@ -44,7 +45,7 @@ def install(client: Any, target: str, folder: Path | None, shares_memory: bool) 
     global _landing
     uninstall()
     connect(client, target)
-    for module in (analysis, arrays, callbacks, copying, dlpack, partitioning, programs):
+    for module in (analysis, arrays, callbacks, copying, dlpack, donating, partitioning, programs):
         module.install()
     _landing = None if folder is None else _land(folder, shares_memory)
     getting.install(client, _landing)

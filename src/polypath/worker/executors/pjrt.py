@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import hashlib
 import itertools
 import logging
@@ -33,6 +34,17 @@ from polypath.worker.waits import Waits
 _log = logging.getLogger(__name__)
 
 
+_TYPES: Final = 8192
+"""Types of shards that are remembered: more than a client uses at a time."""
+_LAYOUTS: Final = 64
+"""Programs that are kept to bring arrays into another layout."""
+
+
+@functools.lru_cache(_TYPES)
+def _aval(kind: ShardType) -> Any:
+    return jaxlib.aval(jaxlib.dtype_of(kind[0]), kind[1])
+
+
 @final
 class _Place(Place):
     def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...], found: list[Any]) -> None:
@@ -44,13 +56,6 @@ class _Place(Place):
         self.on_cpu = jaxlib.is_cpu(self.client)
         self.nodes = sorted({device.process_index for device in found})
         self.sharding = jaxlib.over(found)
-        self._avals: dict[ShardType, Any] = {}
-
-    def aval(self, kind: ShardType) -> Any:
-        found = self._avals.get(kind)
-        if found is None:
-            found = self._avals[kind] = jaxlib.aval(jaxlib.dtype_of(kind[0]), kind[1])
-        return found
 
     def split(self, whole: Any) -> list[Shard]:
         return [whole] if len(self.devices) == 1 else list(whole._arrays)
@@ -60,7 +65,7 @@ class _Place(Place):
             return shards[0]
         kind = shards[0].sharding.memory_kind
         sharding = self.sharding if kind == self.sharding.memory_kind else jaxlib.over(self.found, kind)
-        return jaxlib.join(self.aval(shard_type), sharding, shards)
+        return jaxlib.join(_aval(shard_type), sharding, shards)
 
 
 @final
@@ -81,7 +86,7 @@ class _Program(Program):
         self.donated = frozenset(info.donated)
         self._under_way: collections.deque[jaxlib.End] = collections.deque()
         self.handlers = [
-            jaxlib.result_handler(place.aval(kind), jaxlib.over(place.found, memory))
+            jaxlib.result_handler(_aval(kind), jaxlib.over(place.found, memory))
             for kind, memory in zip(results, info.output_memory_kinds, strict=True)
         ]
 
@@ -142,7 +147,7 @@ class PjrtExecutor(Executor):
         self._places: dict[tuple[DeviceId, ...], _Place] = {}
         self._types: dict[ShardType, ShardType] = {}
         self._singles: dict[tuple[DeviceId, str], Any] = {}
-        self._layouts: dict[Any, jaxlib.Loaded] = {}
+        self._with_layout = functools.lru_cache(_LAYOUTS)(jaxlib.identity_with_layout)
         self.platform = Platform(
             name=jaxlib.platform_name(self._client),
             version=self._client.platform_version,
@@ -181,11 +186,7 @@ class PjrtExecutor(Executor):
         shard = jaxlib.put(array, self._single(device, memory_kind), self._local[device])
         if layout is None or layout == tuple(reversed(range(array.ndim))) or array.size <= 1:
             return shard
-        key = (str(array.dtype), array.shape, layout, device)
-        program = self._layouts.get(key)
-        if program is None:
-            program = jaxlib.identity_with_layout(str(array.dtype), array.shape, layout, self._local[device])
-            self._layouts[key] = program
+        program = self._with_layout(str(array.dtype), array.shape, layout, self._local[device])
         return program.execute_sharded([shard]).disassemble_into_single_device_arrays()[0][0]
 
     def fetch(self, shard: Shard | npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -243,6 +244,8 @@ class PjrtExecutor(Executor):
 
     def _type(self, kind: ShardType) -> ShardType:
         """The one object for this type, so that equal types are mostly the same object."""
+        if len(self._types) >= _TYPES:
+            self._types.clear()
         return self._types.setdefault(kind, kind)
 
     # --- Programs
