@@ -415,6 +415,8 @@ class Notify(Command, frozen=True):
     """So many workers tell."""
     device: DeviceId | None = None
     """Whose shard's elements come along."""
+    pointer: bool = False
+    """Whether it is the address of that shard in the worker's memory that comes, as 8 bytes, little-endian."""
 
 
 NUMBERS: Final = 2**31

@@ -103,6 +103,8 @@ class Notify(Struct, frozen=True):
     """As in `Export`."""
     elements: bool
     """Whether the one argument's elements come along."""
+    pointer: bool = False
+    """Whether, in their place, it is where the elements are in the worker's memory."""
 
 
 OnWorkers = Read | Write | Profile
@@ -194,6 +196,7 @@ class _Export(_Struct, frozen=True):
 class _Notify(_Struct, frozen=True):
     devices: int
     elements: bool
+    pointer: bool = False
 
 
 class _Sharding(_Struct, frozen=True):
@@ -330,7 +333,7 @@ def _export(body: msgspec.Raw) -> Export:
 
 def _notify(body: msgspec.Raw) -> Notify:
     found = msgspec.json.decode(body, type=_Notify)
-    return Notify(found.devices, found.elements)
+    return Notify(found.devices, found.elements, found.pointer)
 
 
 def _import(body: msgspec.Raw) -> Import:

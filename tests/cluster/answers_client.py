@@ -68,6 +68,12 @@ def arrays(mesh: Any) -> None:
     x = jnp.arange(4.0)
     answer("cuda", lambda: x.__cuda_array_interface__)
     answer("has cuda", lambda: hasattr(x, "__cuda_array_interface__"))
+    same, other = jnp.asarray(x), x.copy()
+    answer("pointer of the same", lambda: x.unsafe_buffer_pointer() == same.unsafe_buffer_pointer())
+    answer("pointer of a copy", lambda: x.unsafe_buffer_pointer() == other.unsafe_buffer_pointer())
+    was = other.unsafe_buffer_pointer()
+    reused = jax.jit(lambda y: y * 2, donate_argnums=0)(other)
+    answer("pointer after donation", lambda: reused.unsafe_buffer_pointer() == was)
     if sys.version_info >= (3, 12):
         answer("buffer", lambda: bytes(memoryview(x)))
         answer("buffer is not to be written to", lambda: memoryview(x).readonly)

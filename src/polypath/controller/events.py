@@ -232,6 +232,8 @@ class CompileNotify(Request, frozen=True):
     address: str
     elements: bool
     """Whether the elements of the one argument come along."""
+    pointer: bool = False
+    """Whether, in their place, it is where they are: 8 bytes, little-endian."""
 
 
 class CompileImport(Request, frozen=True):

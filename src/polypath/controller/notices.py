@@ -26,8 +26,10 @@ class Notices:
 
     def compile(self, request: events.CompileNotify) -> None:
         devices, _ = self._core.place(request.devices)
-        executable = self._core.load(request, "notify", devices, Notify(request.address, request.elements))
-        self._core.session(request).asks_by[request.elements] = executable
+        notify = Notify(request.address, request.elements, request.pointer)
+        executable = self._core.load(request, "notify", devices, notify)
+        if not request.pointer:
+            self._core.session(request).asks_by[request.elements] = executable
 
     def run(self, request: events.Execute, executable: Executable, notify: Notify, status: events.Handle) -> None:
         """Have the arrays' hosts tell. The end of this is now, should `status` be asked for."""
@@ -90,7 +92,8 @@ class Notices:
         notify.hosts.update(hosts)
         session.questions[number % MOST_QUESTIONS] = number, hosts
         ids = tuple([value.id for value in values])
-        return hosts, NotifyCommand(executable.id, ids, notify.address, number, len(hosts), device)
+        told = notify.address, number, len(hosts), device, notify.pointer
+        return hosts, NotifyCommand(executable.id, ids, *told)
 
     def lost(self, host: HostId) -> None:
         """It answers nothing any more."""

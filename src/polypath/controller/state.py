@@ -91,6 +91,8 @@ class Notify:
     address: str
     elements: bool
     """Whether it hears of the one array what is in it."""
+    pointer: bool = False
+    """Whether, in place of that, it hears where that is."""
     hosts: set[HostId] = dataclasses.field(default_factory=set[HostId])
 
 

@@ -172,7 +172,8 @@ class Questions:
                     self._store.get_all(question.values)  # The head may not know yet that one is lost.
                 wait = self._look(question.values)
             else:
-                wait = self._elements(question.values[0], question.device)
+                tell = self._pointer if question.pointer else self._elements
+                wait = tell(question.values[0], question.device)
         except Exception as error:
             self._answer(question, failure_of(error))
             return
@@ -193,6 +194,18 @@ class Questions:
                 return self._executor.fetch(shard).tobytes()
             shard = self._executor.hold(shard)
         return lambda: self._executor.fetch(shard.wait() if isinstance(shard, Pending) else shard).tobytes()
+
+    def _pointer(self, value: ValueId, device: DeviceId) -> Callable[[], bytes]:
+        """What waits for a shard, and tells where it is."""
+        shard = self._store.get(value).peek(device)
+
+        def address() -> bytes:
+            here = shard.wait() if isinstance(shard, Pending) else shard
+            if isinstance(here, bytes):
+                raise WorkerFailure(Code.UNIMPLEMENTED, "Arrays of strings have no address.")
+            return self._executor.address(here).to_bytes(8, "little")
+
+        return address
 
     def _look(self, names: tuple[ValueId, ...]) -> Callable[[], None] | None:
         """What waits for these values, if they are not there yet.

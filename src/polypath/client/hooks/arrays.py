@@ -2,6 +2,7 @@
 
 - `__cuda_array_interface__` is an attribute that such an array does not have, as on plain JAX's CPU; jaxlib's proxy
   client raises what `hasattr` does not understand.
+- `unsafe_buffer_pointer()` of an array of one shard is its address in the worker that has it: good for comparing.
 - The buffer protocol (`memoryview(x)`, `bytes(x)`) gives a view of the array's elements in this process, which are not
   to be written to. Python lets a class written in C do so from 3.12 on; before it, use `numpy.asarray(x)`.
 """
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 from jax._src import array as jax_array
 
+from polypath.client.hooks import waiting
 from polypath.client.hooks.cluster import is_cluster, replace, replace_property
 
 _Array: Any = jax_array.ArrayImpl
@@ -24,6 +26,7 @@ _errors: Any = jax.errors
 def install() -> None:
     """Put the hooks in place."""
     replace_property(_Array, "__cuda_array_interface__", _cuda_array_interface)
+    replace(_Array, "unsafe_buffer_pointer", _unsafe_buffer_pointer)
     if sys.version_info >= (3, 12):
         replace(_Array, "__buffer__", _buffer)
 
@@ -38,6 +41,16 @@ def _cuda_array_interface(original: Any) -> Any:
             raise AttributeError("__cuda_array_interface__ is only defined for GPU buffers.") from None
 
     return cuda_array_interface
+
+
+def _unsafe_buffer_pointer(original: Any) -> Any:
+    def unsafe_buffer_pointer(self: Any) -> int:
+        found = None
+        if not self.is_deleted() and len(self.sharding.device_set) == 1 and _is_on_cluster(self):
+            found = waiting.pointer(self)
+        return original(self) if found is None else found
+
+    return unsafe_buffer_pointer
 
 
 def _buffer(original: Any) -> Any:

@@ -82,6 +82,11 @@ def read(array: Any) -> np.ndarray[Any, Any] | None:
     return None if _waiter is None else _waiter.read(array)
 
 
+def pointer(array: Any) -> int | None:
+    """Where an array of one shard is in its worker's memory; None where nobody would tell."""
+    return None if _waiter is None else _waiter.pointer(array)
+
+
 def is_asked_for(array: Any) -> bool:
     """Whether a small array's elements were asked for together with its program."""
     return _waiter is not None and _waiter.is_asked_for(array)
@@ -154,6 +159,8 @@ class _Waiter:
         self._lock = threading.Lock()
         self._programs: dict[tuple[int, bool], Any] = {}
         """By how many shards their arguments have, and whether elements are to come."""
+        self._pointers: Any = None
+        """The program that asks where an array of one shard is."""
         self._kept: list[Any] = []
         """Small arrays that were waited for."""
 
@@ -187,6 +194,22 @@ class _Waiter:
             return None
         array._polypath_is_there = True
         return np.frombuffer(elements, dtype).reshape(array.shape)
+
+    def pointer(self, array: Any) -> int | None:
+        question = self._questions.ask()
+        if question is None:
+            return None
+        try:
+            if self._pointers is None:
+                asked = {"devices": 1, "elements": True, "pointer": True}
+                self._pointers = compile_request(self._client, NOTIFY_REQUEST, asked)
+            self._pointers.execute_sharded([array], launch_id=question.number)
+        except (_errors.JaxRuntimeError, ValueError) as error:  # It was deleted, say.
+            _log.debug("Nobody tells where an array is: %s", error)
+            self._questions.withdraw(question)
+            return None
+        answer = self._questions.wait(question)
+        return None if answer is None else int.from_bytes(answer, "little")
 
     def is_asked_for(self, array: Any) -> bool:
         return self._early is not None and self._early.asks_for(array)

@@ -69,6 +69,7 @@ def compile_plugin(
                 devices=scope.view.default_devices(asked.devices),
                 address=str(scope.buffers.own_folder() / notices.NAME),
                 elements=asked.elements,
+                pointer=asked.pointer,
             )
         case plugins.Read() | plugins.Write():
             devices = scope.view.check(asked.arrays[0].sharding.devices)

@@ -153,6 +153,10 @@ class Executor(Runner):
     @abstractmethod
     def memory_kind(self, shard: Shard) -> str: ...
 
+    @abstractmethod
+    def address(self, shard: Shard) -> int:
+        """Where a shard is in its device's memory; waits until it is there."""
+
     # --- Programs
 
     @abstractmethod

@@ -164,6 +164,9 @@ class NullExecutor(Executor):
     def memory_kind(self, shard: Shard) -> str:
         return "device"
 
+    def address(self, shard: Shard) -> int:
+        return id(shard)
+
     def compile(self, source: Source) -> Program:
         place = self._places.get(source.devices)
         if place is None:

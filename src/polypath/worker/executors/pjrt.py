@@ -235,6 +235,9 @@ class PjrtExecutor(Executor):
     def memory_kind(self, shard: Shard) -> str:
         return shard.sharding.memory_kind
 
+    def address(self, shard: Shard) -> int:
+        return shard.unsafe_buffer_pointer()
+
     def _single(self, device: DeviceId, memory_kind: str) -> Any:
         found = self._singles.get((device, memory_kind))
         if found is None:
