@@ -3,7 +3,8 @@
     python benchmarks/soak.py [--quick] [--dispatches N] [--transfers N] [--programs N] [--hosts N] [--server grpcio]
 
 With `--programs`, the work is instead to compile and drop that many different programs: of one device and
-of all, some with host callbacks, some exported, some of colocated Python, and arrays that are resharded.
+of all, some with host callbacks, some exported, and arrays that are resharded. (Not of colocated Python,
+which JAX keeps for good in the client.)
 
 A first part counts for nothing: pools fill and caches warm up in it. What is said of memory is
 anonymous memory, as what processes share with others changes with those.
@@ -116,7 +117,6 @@ def make_programs() -> Callable[[int], None]:
     """What takes a number of programs, and compiles, runs and drops as many that nobody has compiled before."""
     import jax
     import numpy as np
-    from jax.experimental import colocated_python
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     devices = jax.devices()
@@ -132,9 +132,6 @@ def make_programs() -> Callable[[int], None]:
         x = jax.device_put(up, place)
         if number % 10 == 0:
             x = jax.device_put(x, whole)
-        if number % 25 == 0:
-            doubled = colocated_python.colocated_python(lambda y: y * (number + 2))(jax.device_put(up, devices[0]))
-            doubled.block_until_ready()
         if number % 8 == 0:
             like = jax.ShapeDtypeStruct((), np.float32)
             step = jax.jit(lambda y: y + jax.pure_callback(lambda z: z + unique, like, np.float32(number)))

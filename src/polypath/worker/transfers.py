@@ -60,7 +60,7 @@ class Transfers:
             elif to in self._local:
                 pending = shards[to] = Pending(self._waits)
                 self._post.expect(tag, self._receive_whole(pending, to, command.memory_kind))
-        self._store.set(command.out, Value(shards))
+        self._made(command.out, shards)
         if command.donate and value is not None:
             self._donate(command.value, value)
 
@@ -85,7 +85,7 @@ class Transfers:
         if boxes:
             assert value is not None
             self.read({s: value.shard(s) for s in sources}, partial(self._cut, command.out, boxes))
-        self._store.set(command.out, Value(shards))
+        self._made(command.out, shards)
         if command.donate and value is not None:
             self._donate(command.value, value)
 
@@ -105,6 +105,11 @@ class Transfers:
             self._donate(command.value, value)
 
     # --- In the apply loop
+
+    def _made(self, out: ValueId, shards: dict[DeviceId, Shard | Pending]) -> None:
+        """Nothing where only other workers have shards of it: they alone are told to forget it."""
+        if shards:
+            self._store.set(out, Value(shards))
 
     def _source(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -31,6 +32,12 @@ def put(workers, out, shards, devices):
         for device, shard in zip(devices, shards, strict=True)
     )
     tell(workers, m.Put(out, str(shards[0].dtype), shards[0].shape, "", None, buffers))
+
+
+def values_of(worker):
+    worker.tell(m.Holdings(99))
+    held = worker.report(m.Answered, request=99).result
+    return msgspec.msgpack.decode(held.data)["values"]
 
 
 def entries(folder):
@@ -72,6 +79,12 @@ def test_collectives_copies_and_reshard(start, programs, cache_dir):
     tell(workers, m.Reshard(10, 22, "float32", targets, "", False))
     assert one.fetch(22, 1, shape=(8,)).tolist() == list(range(8))
     assert two.fetch(22, 6, shape=(8,)).tolist() == list(range(8))
+
+    # Only a worker with a shard of the result has it, as the others are not told to forget it.
+    tell(workers, m.Copy(10, 24, ((1, 6),), "", False))
+    tell(workers, m.Reshard(10, 25, "float32", (m.Target(6, (1,), (m.Piece(0, (1,), (0,), (1,)),)),), "", False))
+    assert two.wait(24, 25) is None
+    assert values_of(two) - values_of(one) == 2
 
     # A failure travels with the copy.
     tell(workers, m.Delete((11,)), m.Copy(11, 23, ((2, 5),), "", False))

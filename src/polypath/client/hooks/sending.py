@@ -42,7 +42,7 @@ def install(client: Any, landing: StreamLanding | None) -> None:
     """Put the hook in place; `landing` is the session's, None if it needs none."""
     global _importer
     _importer = None if landing is None else _Importer(client, landing)
-    replace(_pxla, "batched_device_put", _put)
+    replace(_pxla, "batched_device_put", _put, shortcut=True)
 
 
 def uninstall() -> None:
