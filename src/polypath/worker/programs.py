@@ -6,12 +6,14 @@ controller has it loaded again just before it is run, and whoever asks for it wa
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +23,9 @@ from polypath.worker.executors.base import Program, Runner, Source
 from polypath.worker.failures import FailedValue, WorkerFailure, failure_of
 from polypath.worker.lanes import Lane, Lanes
 from polypath.worker.waits import Waits
+
+_TRIM_EVERY: Final = 256
+"""Programs that end before the allocator gives back what it keeps of their memory, which takes milliseconds."""
 
 
 class _Compilation(msgspec.Struct, eq=False):
@@ -57,6 +62,9 @@ class Programs:
         self._compilers = compilers or ThreadPoolExecutor(max(2, os.cpu_count() or 2), "compile")
         self._compilations: dict[ExecutableId, _Compilation] = {}
         self._lock = threading.Lock()
+        self._ended = 0
+        self._alone = compilers is None
+        """Whether the process has no other worker."""
 
     def get(self, name: ExecutableId) -> Program:
         """The program, once it is compiled.
@@ -126,8 +134,24 @@ class Programs:
             # After what is to be started still; waiting for the ends of all must hold up nothing else.
             quiet = partial(self._quiet, name, program)
             self._lanes.after_all(partial(self._farewells.submit, quiet))
+        self._ended += compilation is not None
+        if self._ended >= _TRIM_EVERY and self._alone:
+            self._ended = 0
+            self._farewells.submit(_trim)
 
     def _quiet(self, name: ExecutableId, program: Program | None) -> None:
         if program is not None:
             program.close()
         self._send(m.Quiet(self._host, name))
+
+
+def _trim() -> None:
+    """Compiling leaves glibc's allocator with much free memory in small pieces, which it keeps by itself."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Any:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # Other C libraries have none.
