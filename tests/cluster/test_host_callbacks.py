@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 
 import psutil
 from cluster_tools import Client, run_python, status_of, wait_no_sessions
@@ -125,3 +127,11 @@ def test_donation_frees_memory(cluster: str, variables: dict[str, str]) -> None:
     grown = float(run_python(DONATES.replace("sys.argv[1:]", repr(pids)), variables))
     # Two results more than before; had donation freed nothing, it were 22.
     assert 1.5 < grown < 3.5
+
+
+def test_a_cluster_is_left_once_functions_have_ended(cluster: str, variables: dict[str, str]) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("closing_client.py")), cluster]
+    with Client(command) as client:
+        status, out, err = client.end()
+    assert (status, out.splitlines()) == (0, ["late 1.0", "late 2.0", "left", "left"]), err
+    assert "A program was still running when the cluster was left, and failed: ValueError: mine" in err

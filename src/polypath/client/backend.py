@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import shutil
 import socket
@@ -39,6 +40,8 @@ from polypath.client.watch import HeadWatch
 from polypath.errors import NotRunning
 from polypath.launch.runtime_dir import ClusterRecord
 
+_log = logging.getLogger(__name__)
+
 _CONNECT_TIMEOUT: Final = 10
 _FATAL_ONLY: Final = 3
 _PR_SET_TIMERSLACK: Final = 29
@@ -48,10 +51,11 @@ _GRPC: Final = frozenset({"event_engine\n", "lifeguard\n"})
 """What gRPC calls its threads, and the one that starts more of them, which are scheduled as it is."""
 
 # JAX's annotations don't reach as far as its users.
+_jax: Any = jax
 _bridge: Any = xla_bridge
 _lib: Any = lib
 _extend: Any = jax.extend.backend
-_config: Any = jax.config
+_config: Any = _jax.config
 
 _watch: HeadWatch | None = None
 
@@ -84,9 +88,27 @@ def in_use() -> bool:
 def clear() -> None:
     """Drop JAX's backends, so that it connects anew, and with them the watch on the head."""
     stop_watch()
-    hooks.uninstall()  # What they have compiled is dropped while somebody is there to be told.
-    if _bridge.backends_are_initialized():
-        _extend.clear_backends()
+    try:
+        _finish_effects()
+    finally:
+        hooks.uninstall()  # What they have compiled is dropped while somebody is there to be told.
+        if _bridge.backends_are_initialized():
+            _extend.clear_backends()
+
+
+def _finish_effects() -> None:
+    """Wait for functions of this process that programs call still, but for those that the user interrupted.
+
+    A program that fails meanwhile is told of and not raised, as nobody looks at it and the rest is to be closed.
+    """
+    if not _bridge.backends_are_initialized():
+        return
+    hooks.give_up_interrupted()
+    try:
+        _jax.effects_barrier()
+    except _jax.errors.JaxRuntimeError as error:
+        cause = str(error).strip().splitlines()[-1]
+        _log.warning("A program was still running when the cluster was left, and failed: %s", cause)
 
 
 def stop_watch() -> None:

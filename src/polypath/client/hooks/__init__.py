@@ -27,10 +27,11 @@ from polypath.client.hooks import (
     waiting,
 )
 from polypath.client.hooks.cluster import connect, disconnect, takes_numbers
+from polypath.client.hooks.interrupts import give_up_interrupted
 from polypath.client.hooks.pacing import Pace
 from polypath.client.landing import Landing, SlotLanding, StreamLanding
 
-__all__ = ["install", "session_ended", "uninstall"]
+__all__ = ["give_up_interrupted", "install", "session_ended", "uninstall"]
 
 _log = logging.getLogger(__name__)
 

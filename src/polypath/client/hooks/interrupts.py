@@ -48,6 +48,12 @@ def end() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def give_up_interrupted() -> None:
+    """Wait no more for functions that the user interrupted: their programs fail."""
+    if _server is not None:
+        _server.give_up()
+
+
 def may_wait_for_functions() -> bool:
     """Whether what waits for the cluster may wait for a function of this process."""
     return _server is not None
