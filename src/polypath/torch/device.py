@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 import torch._dynamo
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # pyright: ignore
 
-from polypath.torch import autocast, buffers, compiler, modules
+from polypath.torch import autocast, buffers, compiler, modules, storages
 from polypath.torch.buffers import DEVICE, NAME
-from polypath.torch.kernels import dispatch, host, rules, transfers
+from polypath.torch.kernels import dispatch, host, rules
 from polypath.torch.trace import TorchError, trace
 
 _libraries: Final[list[torch.library.Library]] = []
@@ -32,7 +31,7 @@ def register() -> None:
     """Make torch know the device: once, before it first runs a backward pass."""
     _setup_privateuseone_for_python_backend(NAME, _Module())
     _register_kernels()
-    _register_storages()
+    storages.register()
     autocast.register()
     modules.register()
     torch._dynamo.register_backend(compiler.compile_graph, name=NAME)
@@ -144,34 +143,3 @@ def _set_whole(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Ten
 
 def _set_tensor(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     return buffers.set_(tensor, source.untyped_storage(), int(source.storage_offset()), source.shape, source.stride())
-
-
-# --- Storages: torch.save, torch.load, copy.deepcopy ------------------------------------------
-
-
-def _register_storages() -> None:
-    torch.serialization.register_package(0, _tag, _load)
-    _amend("clone", lambda storage: buffers.storage_like(storage._polypath))
-    _amend("cpu", lambda storage: transfers.download(buffers.bytes_of(storage), "UntypedStorage.cpu").untyped_storage())
-    _amend("data_ptr", lambda storage: storage._cdata)  # Which is only compared: there is no memory.
-
-
-def _amend(name: str, ours: Callable[[Any], Any]) -> None:
-    original = getattr(torch.UntypedStorage, name)
-
-    @functools.wraps(original)
-    def method(storage: torch.UntypedStorage) -> Any:
-        return ours(storage) if hasattr(storage, "_polypath") else original(storage)
-
-    setattr(torch.UntypedStorage, name, method)
-
-
-def _tag(storage: Any) -> str | None:
-    return NAME if storage.device.type == NAME else None
-
-
-def _load(storage: Any, location: str) -> Any:
-    if not location.startswith(NAME):
-        return None
-    data = torch.empty(0, dtype=torch.uint8).set_(storage)
-    return buffers.storage_of(transfers.upload(data), torch.uint8)

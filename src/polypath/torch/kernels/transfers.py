@@ -30,8 +30,23 @@ def number_or_upload(tensor: torch.Tensor) -> Ref:
 
 def download(tensor: torch.Tensor, by: object) -> torch.Tensor:
     """The same tensor on torch's CPU, which the operator `by` asks for; waits for it."""
+    return fetch(read(tensor), by)
+
+
+def fetch(ref: Ref, by: object) -> torch.Tensor:
+    """A value as a tensor of torch's CPU; waits for it."""
     breaks.value_read(by)
-    return to_torch(trace.value(read(tensor)))
+    array = trace.value(ref)
+    try:
+        return to_torch(array)
+    except jax.errors.JaxRuntimeError as error:
+        if ref.overwritten:
+            error.add_note(
+                f"polypath.torch: the program that failed had been given the memory of {ref.overwritten} tensors that it "
+                "was to overwrite (as a step of training does with parameters), so these have no value any more: load "
+                "them with load_state_dict() from a checkpoint."
+            )
+        raise
 
 
 def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:

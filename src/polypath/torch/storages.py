@@ -1,0 +1,85 @@
+"""What torch asks of a storage or a tensor as memory: to save, load, pickle, copy and exchange it.
+
+All of these read the value as it lies on the devices and put it in order here, so that no program has to gather a
+sharded value on each device, and nothing that is read changes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils import dlpack
+from torch.utils.dlpack import DLDeviceType
+
+from polypath.torch import buffers
+from polypath.torch.buffers import NAME, Buffer
+from polypath.torch.kernels import transfers
+
+
+def register() -> None:
+    """Have torch's functions know storages and tensors of the device; once."""
+    torch.serialization.register_package(0, _tag, _load)
+    _amend(torch.UntypedStorage, "clone", lambda storage: buffers.storage_like(storage._polypath))
+    _amend(torch.UntypedStorage, "cpu", lambda storage: fetched(storage._polypath))
+    _amend(torch.UntypedStorage, "_write_file", lambda storage, *args: fetched(storage._polypath)._write_file(*args))
+    _amend(torch.Tensor, "__dlpack__", _to_dlpack)
+    _amend(torch.Tensor, "__dlpack_device__", lambda tensor: (DLDeviceType.kDLCPU, 0))
+    # It is of C, and asks for the tensor's own device.
+    original = dlpack.to_dlpack
+    setattr(dlpack, "to_dlpack", lambda tensor: tensor.__dlpack__() if _is_ours(tensor) else original(tensor))  # noqa: B010
+
+
+def fetched(buffer: Buffer) -> torch.UntypedStorage:
+    """A storage of torch's CPU with the same bytes; waits for them."""
+    values = transfers.fetch(buffer.ref, "UntypedStorage.cpu")
+    strides = buffer.form.strides
+    order = sorted(range(len(strides)), key=lambda dim: -strides[dim])
+    return values.permute(order).contiguous().untyped_storage()
+
+
+def _amend(owner: Any, name: str, ours: Callable[..., Any]) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return (ours if _is_ours(self) else original)(self, *args, **kwargs)
+
+    setattr(owner, name, method)
+
+
+def _is_ours(one: Any) -> bool:
+    return one.device.type == NAME
+
+
+def _tag(storage: Any) -> str | None:
+    return NAME if _is_ours(storage) else None
+
+
+def _load(storage: Any, location: str) -> Any:
+    if not location.startswith(NAME):
+        return None
+    data = torch.empty(0, dtype=torch.uint8).set_(storage)
+    return buffers.loaded_storage(transfers.upload(data))
+
+
+def _to_dlpack(
+    tensor: torch.Tensor,
+    *,
+    stream: Any = -1,
+    max_version: tuple[int, int] | None = None,
+    dl_device: tuple[Any, int] | None = None,
+    copy: bool | None = None,
+) -> Any:
+    """A capsule with a copy in this process's memory."""
+    if copy is False:
+        raise BufferError(
+            "A tensor of the cluster shares no memory with this process, so copy=False cannot be: give copy=True or None."
+        )
+    if dl_device is not None and dl_device[0] != DLDeviceType.kDLCPU:
+        raise BufferError(f"A tensor of the cluster is exported to this process's memory, not to {dl_device}.")
+    if tensor.requires_grad:
+        raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+    return tensor.resolve_conj().cpu().__dlpack__(max_version=max_version)
