@@ -53,7 +53,7 @@ class Buffer:
                 ref.sharding = self.sharding
             elif ref.array.sharding != self.sharding:  # From the host, say: others may hold it as it is.
                 with jax.enable_x64(True):
-                    ref = Ref(ref.shape, ref.dtype, jax.device_put(ref.array, self.sharding))
+                    ref = Ref(ref.shape, ref.dtype, jax.device_put(ref.array, self.sharding, may_alias=False))
         if ref.array is None:
             trace.changing(self, self.form, self.ref)
         self.restore(self.form if form is None else form, ref)
@@ -111,6 +111,11 @@ def loaded_storage(ref: Ref) -> torch.UntypedStorage:
     return _storage_of(Buffer(Form(ref.shape, (1,), 0, torch.uint8), ref, loaded=True), size)
 
 
+def storage_of_bytes(size: int = 0) -> torch.UntypedStorage:
+    """A storage of the device with `size` bytes, which are 0."""
+    return loaded_storage(_node(_Zeros((size,), jax_dtype(torch.uint8)), (), (size,), jax_dtype(torch.uint8)))
+
+
 def storage_like(buffer: Buffer) -> torch.UntypedStorage:
     """Another storage with the same value."""
     form = buffer.form
@@ -118,6 +123,11 @@ def storage_like(buffer: Buffer) -> torch.UntypedStorage:
     if buffer.sharding is not None:
         other.place(buffer.sharding)
     return _storage_of(other, count(form.shape) * form.dtype.itemsize)
+
+
+def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
+    """All of a storage, as a tensor of bytes."""
+    return join(storage, Form((storage.nbytes(),), (1,), 0, torch.uint8))
 
 
 class _Addresses:

@@ -43,14 +43,19 @@ class Changes:
         """A storage that held `ref` is about to hold what a node computes, of which `number` were added before."""
         self._made.append(_Change(number, weakref.ref(holder), form, ref))
 
-    def undo(self, first: int) -> None:
-        """Have storages hold what they did before node `first` was added."""
+    def undo(self, first: int) -> int:
+        """Have storages hold what they did before node `first` was added; how many cannot, as a program took it."""
+        lost: set[int] = set()
         while self._made and self._made[-1].number >= first:
             change = self._made.pop()
             holder: Holder | None = change.holder()
-            # (What was written since, and is no result of a program, stays.)
-            if holder is not None and holder.ref.array is None and not _is_gone(change.ref):
+            if holder is None or holder.ref.array is not None:
+                continue  # What was written since, and is no result of a program, stays.
+            if _is_gone(change.ref):
+                lost.add(id(holder))
+            else:
                 holder.restore(change.form, change.ref)
+        return len(lost)
 
     def settle(self, last: int) -> None:
         """The nodes up to number `last` are computed, or nobody needs them: nothing of that is undone any more."""

@@ -25,11 +25,20 @@ def register() -> None:
     _amend(torch.UntypedStorage, "clone", lambda storage: buffers.storage_like(storage._polypath))
     _amend(torch.UntypedStorage, "cpu", lambda storage: fetched(storage._polypath))
     _amend(torch.UntypedStorage, "_write_file", lambda storage, *args: fetched(storage._polypath)._write_file(*args))
+    _amend(torch.UntypedStorage, "_set_from_file", _read_file)
     _amend(torch.Tensor, "__dlpack__", _to_dlpack)
     _amend(torch.Tensor, "__dlpack_device__", lambda tensor: (DLDeviceType.kDLCPU, 0))
-    # It is of C, and asks for the tensor's own device.
-    original = dlpack.to_dlpack
-    setattr(dlpack, "to_dlpack", lambda tensor: tensor.__dlpack__() if _is_ours(tensor) else original(tensor))  # noqa: B010
+    for module in (dlpack, torch):
+        _amend(module, "to_dlpack", lambda tensor: tensor.__dlpack__())
+    _amend(torch.UntypedStorage, "new", lambda storage: buffers.storage_of_bytes(0))
+    original = torch.UntypedStorage.__new__
+
+    def new(cls: Any, *args: Any, device: Any = None, **kwargs: Any) -> Any:
+        if device is None or torch.device(device).type != NAME:
+            return original(cls, *args, **kwargs) if device is None else original(cls, *args, device=device, **kwargs)
+        return buffers.storage_of_bytes(*args)
+
+    setattr(torch.UntypedStorage, "__new__", new)  # noqa: B010
 
 
 def fetched(buffer: Buffer) -> torch.UntypedStorage:
@@ -63,6 +72,14 @@ def _load(storage: Any, location: str) -> Any:
         return None
     data = torch.empty(0, dtype=torch.uint8).set_(storage)
     return buffers.loaded_storage(transfers.upload(data))
+
+
+def _read_file(storage: torch.UntypedStorage, *args: Any) -> torch.UntypedStorage:
+    """Fill a storage with the bytes of a file in torch's old format."""
+    here = torch.UntypedStorage(storage.nbytes())
+    here._set_from_file(*args)
+    transfers.copy_(buffers.bytes_of(storage), torch.empty(0, dtype=torch.uint8).set_(here))
+    return storage
 
 
 def _to_dlpack(

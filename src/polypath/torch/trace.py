@@ -189,10 +189,12 @@ class Trace:
         for ref in chain(node.outputs for node in undone):
             ref.failure = error
         self._nodes = self._nodes[: -len(undone)]
-        self._changes.undo(first)
+        lost = self._changes.undo(first)
         error.add_note(
             f"polypath.torch: this undid the {len(undone)} operators that waited for the program; tensors have the "
             "values from before them."
+            if not lost
+            else lost_with(lost)
         )
 
     def _done(self, last: int) -> None:
@@ -260,6 +262,15 @@ class Trace:
 _FAILED: Final = (
     "The program that was to compute this value has failed; its error was raised then, and is the cause of this."
 )
+
+
+def lost_with(count: int) -> str:
+    """What to say of a program that failed after it had been given tensors' memory."""
+    return (
+        f"polypath.torch: the program that failed had been given the memory of {count} tensors that it was to overwrite "
+        "(as a step of training does with parameters), so these have no value any more: load them with "
+        "load_state_dict() from a checkpoint."
+    )
 
 
 _NO_SEED: Final = np.zeros(2, np.int64)

@@ -12,7 +12,7 @@ import torch
 from polypath.torch import breaks
 from polypath.torch.buffers import NAME, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch
-from polypath.torch.trace import Ref, trace
+from polypath.torch.trace import Ref, lost_with, trace
 
 
 def upload(tensor: torch.Tensor) -> Ref:
@@ -41,11 +41,7 @@ def fetch(ref: Ref, by: object) -> torch.Tensor:
         return to_torch(array)
     except jax.errors.JaxRuntimeError as error:
         if ref.overwritten:
-            error.add_note(
-                f"polypath.torch: the program that failed had been given the memory of {ref.overwritten} tensors that it "
-                "was to overwrite (as a step of training does with parameters), so these have no value any more: load "
-                "them with load_state_dict() from a checkpoint."
-            )
+            error.add_note(lost_with(ref.overwritten))
         raise
 
 
