@@ -13,6 +13,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from polypath.torch import autocast, buffers, compiler, modules, storages
 from polypath.torch.buffers import DEVICE, NAME
 from polypath.torch.kernels import dispatch, host, rules
+from polypath.torch.random_state import RandomState
 from polypath.torch.trace import TorchError, trace
 
 _libraries: Final[list[torch.library.Library]] = []
@@ -40,7 +41,7 @@ def register() -> None:
     _start_autograd()
 
 
-class _Module:
+class _Module(RandomState):
     """`torch.polypath`: what torch asks a device's module for."""
 
     def is_initialized(self) -> bool:
@@ -63,19 +64,6 @@ class _Module:
 
     def set_device(self, device: Any) -> None:
         """There is one."""
-
-    def manual_seed(self, seed: int) -> None:
-        trace.manual_seed(int(seed))
-
-    def manual_seed_all(self, seed: int) -> None:
-        trace.manual_seed(int(seed))
-
-    def get_rng_state(self, device: Any = None) -> torch.Tensor:
-        return torch.tensor(trace.random_state(), dtype=torch.int64).view(torch.uint8)
-
-    def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
-        seed, drawn = state.cpu().view(torch.int64).tolist()
-        trace.set_random_state((seed, drawn))
 
     def synchronize(self, device: Any = None) -> None:
         """Start all that waits."""

@@ -56,10 +56,17 @@ class Ref:
 class Node:
     """One operator, or one graph of them."""
 
-    __slots__ = ("ends", "graph", "inputs", "key", "number", "outputs", "random", "run")
+    __slots__ = ("draw", "ends", "graph", "inputs", "key", "number", "outputs", "run")
 
     def __init__(
-        self, number: int, run: Run, key: Hashable, inputs: Sequence[Ref], random: bool, graph: bool, ends: bool
+        self,
+        number: int,
+        run: Run,
+        key: Hashable,
+        inputs: Sequence[Ref],
+        draw: tuple[int, int] | None,
+        graph: bool,
+        ends: bool,
     ) -> None:
         self.number = number
         """How many nodes there were before."""
@@ -68,7 +75,8 @@ class Node:
         """What `run` does: nodes of one key do the same with arguments of the same shapes."""
         self.inputs = inputs
         self.outputs: list[Ref] = []
-        self.random = random
+        self.draw = draw
+        """Where the random numbers are that it is to have, as seed and count; None where it has none."""
         self.graph = graph
         """Whether it is a whole graph, of a compiled function."""
         self.ends = ends
@@ -86,28 +94,24 @@ class Program:
         shardings: tuple[Sharding | None, ...],
     ) -> None:
         self._steps = steps
-        self._random = any(step[3] for step in steps)
         self._outputs = outputs
         self.step = 0
         """The node that is being traced: where an error came from, if there was one."""
         placed: dict[str, Any] = {"out_shardings": list(shardings)} if any(one is not None for one in shardings) else {}
         self.call = jax.jit(self._run, donate_argnums=tuple(index + 1 for index in donated), **placed)
 
-    def compile(self, seed: Array, arrays: Sequence[Array]) -> None:
+    def compile(self, draws: Array, arrays: Sequence[Array]) -> None:
         """Make it ready for such arguments, so that calling it only starts it."""
-        self.call.lower(seed, *arrays).compile()
+        self.call.lower(draws, *arrays).compile()
 
-    def _run(self, seed: Array, *arrays: Array) -> list[Array]:
+    def _run(self, draws: Array, *arrays: Array) -> list[Array]:
         values: dict[int, Array] = {-1 - index: array for index, array in enumerate(arrays)}
-        key: Array = None
-        if self._random:
-            key = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
         count = drawn = 0
         for step, (run, inputs, outputs, random) in enumerate(self._steps):
             self.step = step
             given = [values[index] for index in inputs]
             if random:
-                given.insert(0, jax.random.fold_in(key, drawn))
+                given.insert(0, jax.random.fold_in(jax.random.key(draws[drawn, 0]), draws[drawn, 1]))
                 drawn += 1
             results = run(*given)
             for result in results:
@@ -138,9 +142,9 @@ class Joined:
                     self.results.append(ref)
                     given.append(count)
                 count += 1
-            self.steps.append((node.run, inputs, len(node.outputs), node.random))
+            self.steps.append((node.run, inputs, len(node.outputs), node.draw is not None))
             structure.append((node.key, inputs))
-        self.random = any(step[3] for step in self.steps)
+        self.draws = [node.draw for node in nodes if node.draw is not None]
         self.structure: Hashable = tuple(structure)
         self.given = tuple(given)
 

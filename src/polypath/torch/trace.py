@@ -87,17 +87,14 @@ class Trace:
 
     def manual_seed(self, seed: int) -> None:
         """Begin the random numbers anew."""
-        self.flush()
         self.seed, self._drawn = seed, 0
 
     def random_state(self) -> tuple[int, int]:
-        """Where the random numbers are."""
-        self.flush()
+        """Where the random numbers are: the seed, and how many nodes have drawn since."""
         return self.seed, self._drawn
 
     def set_random_state(self, state: tuple[int, int]) -> None:
         """Go on with the random numbers from there."""
-        self.flush()
         self.seed, self._drawn = state
 
     def add(
@@ -122,7 +119,11 @@ class Trace:
         if len(self._nodes) >= MOST_NODES:
             with hold(inputs):
                 self.flush()
-        node = Node(self._next(), run, key, inputs, random, graph, ends)
+        draw = None
+        if random:
+            draw = self.random_state()
+            self._drawn += 1
+        node = Node(self._next(), run, key, inputs, draw, graph, ends)
         node.outputs = [Ref(shape, dtype) for shape, dtype in outputs]
         self._last = node.number
         self._nodes.append(node)
@@ -234,14 +235,14 @@ class Trace:
         given = donated(arguments, results)
         key = (joined.structure, joined.given, given, shardings)
         program = self._programs.get(key)
-        seed = np.array([self.seed, self._drawn], np.int64) if joined.random else _NO_SEED
+        draws = np.array(joined.draws, np.int64).reshape(-1, 2)
         with jax.enable_x64(True):
             if program is not None:
                 self._tell()
             else:
                 program = Program(joined.steps, joined.given, given, shardings)
                 try:
-                    program.compile(seed, arrays)
+                    program.compile(draws, arrays)
                 except Exception:
                     self._culprit = nodes[program.step]
                     raise
@@ -249,14 +250,13 @@ class Trace:
             self._changes.forget_unread(end, arguments)
             # Between the start and the results' being known nothing can be undone: what was given away is gone.
             with uninterrupted():
-                made = program.call(seed, *arrays)
+                made = program.call(draws, *arrays)
                 for ref, array in zip(results, made, strict=True):
                     ref.array = array
                     ref.overwritten = len(given)
                 self._done(end)
         self._alone, self._spent = 0, 0.0
         self.runs += 1
-        self._drawn += joined.random
 
 
 _FAILED: Final = (
@@ -271,9 +271,6 @@ def lost_with(count: int) -> str:
         "(as a step of training does with parameters), so these have no value any more: load them with "
         "load_state_dict() from a checkpoint."
     )
-
-
-_NO_SEED: Final = np.zeros(2, np.int64)
 
 
 trace: Final = Trace()
