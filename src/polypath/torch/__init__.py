@@ -9,6 +9,7 @@ Importing this makes torch know the device, which must be before the first `back
 Needs `pip install polypath[torch]`.
 """
 
+from polypath.torch.bounds import IndexRangeError as IndexRangeError
 from polypath.torch.breaks import GraphBreakWarning as GraphBreakWarning
 from polypath.torch.device import device as device
 from polypath.torch.device import register as _register

@@ -283,5 +283,3 @@ class _Zeros(NamedTuple):
 
     def __call__(self) -> list[Any]:
         return [jnp.zeros(self.shape, self.dtype)]
-
-

@@ -29,7 +29,7 @@ from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch.fx.node import Node, map_arg
 from torch.utils import _pytree as pytree
 
-from polypath.torch import breaks, lowerings
+from polypath.torch import bounds, breaks, lowerings
 from polypath.torch.buffers import NAME, buffer_of, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype
 from polypath.torch.kernels.lowered import computed
@@ -240,6 +240,7 @@ class _Graph:
         if lowerings.takes_strides(op):
             kwargs = {**kwargs, "strides": node.args[0].meta["val"].stride()}  # pyright: ignore
         try:
+            bounds.look(op, args, kwargs, _line(node))
             result = computed(lowering, keys, args, kwargs)
         except Exception as error:
             raise TorchError(f"{op}{_line(node)} could not be lowered to XLA: {error}") from error

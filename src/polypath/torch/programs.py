@@ -13,6 +13,9 @@ from typing import Any, Final
 import jax
 from jax.sharding import Sharding
 
+from polypath.torch import bounds
+from polypath.torch.bounds import Check
+
 MOST_IN_PIECE: Final = 64
 """Nodes of a piece of a program."""
 
@@ -97,14 +100,23 @@ class Program:
         self._outputs = outputs
         self.step = 0
         """The node that is being traced: where an error came from, if there was one."""
-        placed: dict[str, Any] = {"out_shardings": list(shardings)} if any(one is not None for one in shardings) else {}
+        self.checks: list[Check] = []
+        """What the second of its results is about."""
+        placed: dict[str, Any] = {}
+        if any(one is not None for one in shardings):
+            placed["out_shardings"] = (list(shardings), None)
         self.call = jax.jit(self._run, donate_argnums=tuple(index + 1 for index in donated), **placed)
 
     def compile(self, draws: Array, arrays: Sequence[Array]) -> None:
         """Make it ready for such arguments, so that calling it only starts it."""
         self.call.lower(draws, *arrays).compile()
 
-    def _run(self, draws: Array, *arrays: Array) -> list[Array]:
+    def _run(self, draws: Array, *arrays: Array) -> tuple[list[Array], list[Array]]:
+        results, found = bounds.collect(lambda: self._results(draws, arrays))
+        self.checks = found.checks
+        return results, found.result()
+
+    def _results(self, draws: Array, arrays: Sequence[Array]) -> list[Array]:
         values: dict[int, Array] = {-1 - index: array for index, array in enumerate(arrays)}
         count = drawn = 0
         for step, (run, inputs, outputs, random) in enumerate(self._steps):

@@ -28,6 +28,7 @@ import jax
 import numpy as np
 
 from polypath.errors import PolypathError
+from polypath.torch import bounds
 from polypath.torch.changes import Changes, Holder, chain, hold
 from polypath.torch.devices import Copies
 from polypath.torch.interrupts import uninterrupted
@@ -45,6 +46,7 @@ TIMES_IN_PIECES: Final = 8
 
 MANY_ALONE: Final = 200
 """Operators one by one in a program that are worth a word."""
+
 
 class TorchError(PolypathError):
     """What a PyTorch program asks cannot be done on the cluster."""
@@ -64,6 +66,7 @@ class Trace:
         """The number of the node that was added last."""
         self._changes = Changes()
         self._copies = Copies()
+        self._bounds = bounds.Pending()
         self._lock = threading.RLock()
         """Whoever starts programs; other threads may add nodes meanwhile."""
         self._culprit: Node | None = None
@@ -129,6 +132,14 @@ class Trace:
         self._nodes.append(node)
         return node.outputs
 
+    def check_bounds(self) -> None:
+        """Tell of an index that was out of range in a program that has started; waits for these.
+
+        Raises:
+            IndexRangeError: there was one.
+        """
+        self._bounds.tell()
+
     def changing(self, holder: Holder, form: Any, ref: Ref) -> None:
         """A storage that held `ref` is about to hold what was added last, or before."""
         self._changes.add(self._last, holder, form, ref)
@@ -183,6 +194,7 @@ class Trace:
             except Exception as error:
                 self._undo(error)
                 raise
+        self._bounds.tell(bounds.MOST_PENDING)
 
     def _undo(self, error: Exception) -> None:
         first = (self._culprit or self._nodes[0]).number
@@ -250,11 +262,12 @@ class Trace:
             self._changes.forget_unread(end, arguments)
             # Between the start and the results' being known nothing can be undone: what was given away is gone.
             with uninterrupted():
-                made = program.call(draws, *arrays)
+                made, found = program.call(draws, *arrays)
                 for ref, array in zip(results, made, strict=True):
                     ref.array = array
                     ref.overwritten = len(given)
                 self._done(end)
+        self._bounds.add(found, program.checks)
         self._alone, self._spent = 0, 0.0
         self.runs += 1
 

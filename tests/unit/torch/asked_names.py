@@ -23,7 +23,9 @@ def asked_names(torch_folder: Path) -> dict[str, set[str]]:
         if inside.parts[0] in _NOT_OURS:
             continue
         source = file.read_text()
-        if any(word in source for word in (*_MAKERS, "getattr(torch,", "_get_custom_mod_func", "_get_device_attr", *_KNOWN)):
+        if any(
+            word in source for word in (*_MAKERS, "getattr(torch,", "_get_custom_mod_func", "_get_device_attr", *_KNOWN)
+        ):
             for name in _names_in(ast.parse(source)):
                 found[name].add(str(inside))
     return dict(found)
@@ -53,7 +55,12 @@ def _asked_in_call(node: ast.Call, modules: set[str], known: dict[str, str]) -> 
         texts = [known[name] for arg in node.args[1:2] if (name := _last_name(arg)) in known]
     if called == "_get_custom_mod_func":
         yield from texts
-    elif called in ("getattr", "hasattr") and texts and len(node.args) > 1 and (_last_name(node.args[0]) in modules or _is_module(node.args[0])):
+    elif (
+        called in ("getattr", "hasattr")
+        and texts
+        and len(node.args) > 1
+        and (_last_name(node.args[0]) in modules or _is_module(node.args[0]))
+    ):
         yield texts[0]
     elif called == "_get_device_attr":
         for inner in ast.walk(node.args[0]):

@@ -12,7 +12,7 @@ import torch
 from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
-from polypath.torch import lowerings
+from polypath.torch import bounds, lowerings
 from polypath.torch.buffers import NAME, contiguous, place_like, read, tensor_of
 from polypath.torch.dtypes import jax_dtype, torch_dtype
 from polypath.torch.kernels.rules import Meta, metas_of
@@ -96,6 +96,7 @@ def _plan(op: OpOverload, leaves: list[Any], spec: pytree.TreeSpec, places: list
         for place, value in zip(places, given, strict=True):
             filled[place] = value
         args, kwargs = pytree.tree_unflatten(filled, spec)
+        bounds.look(op, args, kwargs)
         return computed(lowering, keys, args, {**kwargs, **told})
 
     with jax.enable_x64(True):

@@ -38,7 +38,9 @@ def fetch(ref: Ref, by: object) -> torch.Tensor:
     breaks.value_read(by)
     array = trace.value(ref)
     try:
-        return to_torch(array)
+        values = to_torch(array)
+        trace.check_bounds()
+        return values
     except jax.errors.JaxRuntimeError as error:
         if ref.overwritten:
             error.add_note(lost_with(ref.overwritten))
