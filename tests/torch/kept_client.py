@@ -1,4 +1,7 @@
-"""Sharded tensors: saved in every way, and kept when a program fails on the cluster. Prints a line of JSON at the end."""
+"""Sharded tensors: saved in every way, and kept when a program fails on the cluster.
+
+Prints one object of JSON: what was not as it was after it was saved, and what failures left.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ TOO_MUCH = 10**14
 
 def model(mesh: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    made = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Embedding(6, 8, dtype=torch.bfloat16), torch.nn.Linear(4, 4))
+    embedding = torch.nn.Embedding(6, 8, dtype=torch.bfloat16)
+    made = torch.nn.Sequential(torch.nn.Linear(8, 4), embedding, torch.nn.Linear(4, 4))
     made.register_buffer("one_device", torch.arange(6.0).reshape(2, 3).t())
     made.to(DEVICE)
     for name, parameter in made.named_parameters():

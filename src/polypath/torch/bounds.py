@@ -1,8 +1,9 @@
 """Indices that are out of range: found by the program that uses them, told to whoever reads a value next.
 
-A program on the devices cannot stop half way, as torch's CPU does. So a program with such operators has one more result,
-an integer for each: the index that is out of range, if one is. It stays on the devices until a value is read, and
-is looked at then. A value that was computed with such an index is no use (NaN, or the place was left out).
+A program on the devices cannot stop half way, as torch's CPU does. So a program with such operators has one more
+result, an integer for each operator: the index that is out of range, if one is. The result stays on the devices until a
+value is read, and is looked at then. A value that was computed with such an index is of no use (it is NaN, or the
+element was left out).
 """
 
 from __future__ import annotations

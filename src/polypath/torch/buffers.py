@@ -17,7 +17,8 @@ import torch
 
 from polypath.torch.dtypes import jax_dtype
 from polypath.torch.forms import Form, Read, Write, contiguous, count, covers, extent, is_dense
-from polypath.torch.trace import Ref, TorchError, trace
+from polypath.torch.programs import Ref
+from polypath.torch.trace import TorchError, trace
 
 NAME: Final = "polypath"
 DEVICE: Final = torch.device("privateuseone:0")

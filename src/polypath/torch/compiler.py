@@ -34,7 +34,8 @@ from polypath.torch.buffers import NAME, buffer_of, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype
 from polypath.torch.kernels.lowered import computed
 from polypath.torch.kernels.transfers import number_or_upload
-from polypath.torch.trace import Ref, TorchError, exact, new_key, trace
+from polypath.torch.programs import Ref, exact, new_key
+from polypath.torch.trace import TorchError, trace
 
 aten: Final = torch.ops.aten
 
@@ -211,9 +212,11 @@ class _Graph:
         """The program, on arrays."""
         drawn = 0
         for node in self._there:
-            args, kwargs = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
+            given: Any = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
+            args: tuple[Any, ...] = given[0]
+            kwargs: dict[str, Any] = given[1]
             if node.target is aten.sym_size.int:
-                env[node] = cast("Any", args[0]).shape[args[1]]
+                env[node] = args[0].shape[args[1]]
             elif node.target is run_and_save_rng_state:
                 op, *rest = args
                 own = jax.random.fold_in(key, drawn)
@@ -225,7 +228,7 @@ class _Graph:
                 own = jax.lax.bitcast_convert_type(state.reshape(-1, 4), np.uint32)
                 env[node] = self._lower(node, op, [jax.random.wrap_key_data(own)], rest, kwargs)
             elif not isinstance(node.target, OpOverload):
-                env[node] = node.target(*args, **kwargs)  # pyright: ignore  # Of sizes, or an item of a tuple.
+                env[node] = cast("Any", node.target)(*args, **kwargs)  # Of sizes, or an item of a tuple.
             else:
                 keys: list[Any] = []
                 if lowerings.is_random(node.target):

@@ -1,4 +1,7 @@
-"""How tensors lie in a storage: which of its elements each has, and how these are read from its value and written to it."""
+"""How tensors lie in a storage: which of its elements each has.
+
+And how these elements are read from the storage's value and written to it, as functions on arrays.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`torch.polypath`, as far as it is about random numbers: what `torch.cuda` has, and `torch.random` and checkpointing ask for.
+"""`torch.polypath`, as far as it is about random numbers: what `torch.cuda` has, and what checkpointing asks for.
 
-Each operator that draws takes its numbers from the seed and from how many have drawn before it, so a state is these two,
-as 16 bytes in the order of CUDA's (seed, offset). There is one device, so what is of all devices is of this one.
+Each operator that draws takes its numbers from the seed and from how many have drawn before it, so a state is these
+two, as 16 bytes in the order of CUDA's (seed, offset). There is one device, so all devices are this one.
 """
 
 from __future__ import annotations

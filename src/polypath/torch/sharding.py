@@ -11,7 +11,8 @@ import torch
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from polypath.torch.buffers import NAME, buffer_of, form_of
-from polypath.torch.trace import Ref, TorchError, trace
+from polypath.torch.programs import Ref
+from polypath.torch.trace import TorchError, trace
 
 Axes = str | tuple[str, ...] | None
 Spec = Sequence[Axes]

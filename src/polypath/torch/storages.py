@@ -31,12 +31,13 @@ def register() -> None:
     for module in (dlpack, torch):
         _amend(module, "to_dlpack", lambda tensor: tensor.__dlpack__())
     _amend(torch.UntypedStorage, "new", lambda storage: buffers.storage_of_bytes(0))
-    original = torch.UntypedStorage.__new__
+    original: Any = torch.UntypedStorage.__new__
 
-    def new(cls: Any, *args: Any, device: Any = None, **kwargs: Any) -> Any:
-        if device is None or torch.device(device).type != NAME:
-            return original(cls, *args, **kwargs) if device is None else original(cls, *args, device=device, **kwargs)
-        return buffers.storage_of_bytes(*args)
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        device = kwargs.get("device")
+        if device is not None and torch.device(device).type == NAME:
+            return buffers.storage_of_bytes(*args)
+        return original(cls, *args, **kwargs)
 
     setattr(torch.UntypedStorage, "__new__", new)  # noqa: B010
 
@@ -93,7 +94,7 @@ def _to_dlpack(
     """A capsule with a copy in this process's memory."""
     if copy is False:
         raise BufferError(
-            "A tensor of the cluster shares no memory with this process, so copy=False cannot be: give copy=True or None."
+            "A tensor of the cluster shares no memory with this process, so copy=False cannot be: give True or None."
         )
     if dl_device is not None and dl_device[0] != DLDeviceType.kDLCPU:
         raise BufferError(f"A tensor of the cluster is exported to this process's memory, not to {dl_device}.")

@@ -32,11 +32,7 @@ from polypath.torch import bounds
 from polypath.torch.changes import Changes, Holder, chain, hold
 from polypath.torch.devices import Copies
 from polypath.torch.interrupts import uninterrupted
-from polypath.torch.programs import MOST_IN_PIECE as MOST_IN_PIECE
-from polypath.torch.programs import Joined, Node, Program, Run, donated, needed, pieces
-from polypath.torch.programs import Ref as Ref
-from polypath.torch.programs import exact as exact
-from polypath.torch.programs import new_key as new_key
+from polypath.torch.programs import MOST_IN_PIECE, Joined, Node, Program, Ref, Run, donated, needed, pieces
 
 MOST_NODES: Final = 4096
 """Nodes that may wait: a loop that reads nothing must not pile up its values for ever."""
@@ -280,8 +276,8 @@ _FAILED: Final = (
 def lost_with(count: int) -> str:
     """What to say of a program that failed after it had been given tensors' memory."""
     return (
-        f"polypath.torch: the program that failed had been given the memory of {count} tensors that it was to overwrite "
-        "(as a step of training does with parameters), so these have no value any more: load them with "
+        f"polypath.torch: the program that failed had been given the memory of {count} tensors that it was to "
+        "overwrite (as a step of training does with parameters), so these have no value any more: load them with "
         "load_state_dict() from a checkpoint."
     )
 

@@ -27,7 +27,16 @@ NOT_APPLICABLE: Final = {
 """Not answered."""
 
 COMING: Final = frozenset(
-    ["Event", "Stream", "current_stream", "get_device_name", "memory_allocated", "memory_reserved", "memory_stats", "stream"]
+    [
+        "Event",
+        "Stream",
+        "current_stream",
+        "stream",
+        "get_device_name",
+        "memory_allocated",
+        "memory_reserved",
+        "memory_stats",
+    ]
 )
 """Streams and memory, which come with the device module's own part."""
 

@@ -17,7 +17,8 @@ from polypath.torch.buffers import NAME, contiguous, place_like, read, tensor_of
 from polypath.torch.dtypes import jax_dtype, torch_dtype
 from polypath.torch.kernels.rules import Meta, metas_of
 from polypath.torch.kernels.transfers import cast, number_or_upload
-from polypath.torch.trace import Ref, TorchError, exact, new_key, trace
+from polypath.torch.programs import Ref, exact, new_key
+from polypath.torch.trace import TorchError, trace
 
 aten: Final = torch.ops.aten
 

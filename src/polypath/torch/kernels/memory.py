@@ -12,7 +12,8 @@ from torch._ops import OpOverload
 from polypath.torch.buffers import NAME, place_like, read, replace, set_, tensor_of, view
 from polypath.torch.dtypes import jax_dtype
 from polypath.torch.kernels.transfers import Fit, copy_, download, upload
-from polypath.torch.trace import Ref, trace
+from polypath.torch.programs import Ref
+from polypath.torch.trace import trace
 
 aten: Final = torch.ops.aten
 

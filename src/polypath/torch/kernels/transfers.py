@@ -12,7 +12,8 @@ import torch
 from polypath.torch import breaks
 from polypath.torch.buffers import NAME, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch
-from polypath.torch.trace import Ref, lost_with, trace
+from polypath.torch.programs import Ref
+from polypath.torch.trace import lost_with, trace
 
 
 def upload(tensor: torch.Tensor) -> Ref:
