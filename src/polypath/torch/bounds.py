@@ -66,7 +66,7 @@ def _size(x: jax.Array, dim: int) -> int:
     return x.shape[dim] if x.ndim else 1
 
 
-@_rule(aten.index, aten.index_put)
+@_rule(aten.index, aten.index_put, aten._unsafe_index_put)
 def _by_lists(x: jax.Array, indices: Sequence[Any], *_: Any, **__: Any) -> Iterator[_Use]:
     dim = 0
     for one in indices:

@@ -44,6 +44,9 @@ USES: dict[str, Callable[[Any, Any], Any]] = {
     "nll_loss": lambda x, at: F.nll_loss(x.t()[:2], at),
     "nll_loss of images": lambda x, at: F.nll_loss(x.t()[:2, :, None, None], at[:, None, None]),
     "multi_margin_loss": lambda x, at: F.multi_margin_loss(x.t()[:2], at),
+    "max_unpool2d": lambda x, at: F.max_unpool2d(
+        x[None, None, :2, :1], at[None, None, :, None], (2, 1), (2, 1), (0, 0), (4, 1)
+    ),
 }
 """Each of 4 rows of 3, by two indices."""
 
@@ -83,6 +86,19 @@ def test_what_may_be_there_is_not_out_of_range() -> None:
     ignored = torch.tensor([-100, 1], device=DEVICE)
     assert F.cross_entropy(x[:2], ignored).isfinite().item()
     assert F.embedding(torch.zeros(0, dtype=torch.int64, device=DEVICE), x).shape == (0, 3)
+
+
+def test_an_index_that_is_known_is_refused_at_its_line() -> None:
+    x = torch.arange(12.0, device=DEVICE).reshape(4, 3)
+    for use in (
+        lambda: x[4],
+        lambda: x[torch.tensor(-5)],
+        lambda: x.select_scatter(x[0], 0, 4),
+        lambda: x.narrow(0, 3, 2),
+    ):
+        with pytest.raises((IndexError, RuntimeError)):
+            use()
+    assert x[torch.tensor([2, -1])][:, 0].tolist() == [6, 9]  # An index on the CPU.
 
 
 def test_a_compiled_function_is_told_with_its_line() -> None:

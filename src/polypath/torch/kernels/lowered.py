@@ -148,7 +148,7 @@ def _plain(one: Any) -> Meta:
 def _ref_of(op: OpOverload, tensor: torch.Tensor, place: int) -> Ref:
     if tensor.device.type == NAME:
         return read(tensor)
-    if tensor.dim() == 0 and tensor.device.type == "cpu":
+    if tensor.device.type == "cpu" and (tensor.dim() == 0 or (place and op in _INDEXING)):
         return number_or_upload(tensor)
     raise TorchError(
         f"Argument {place} of {op} is on {tensor.device} and the others are on the cluster; "
@@ -165,6 +165,9 @@ _PRODUCTS: Final = frozenset(
     {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.convolution.default}
 )
 """What takes longest in most models, and comes at the same places of each layer."""
+
+_INDEXING: Final = frozenset({aten.index.Tensor, aten.index_put.default, aten._index_put_impl_.default})
+"""Their indices may be on the CPU, as on every device."""
 
 _LIKE: Final = frozenset({aten.empty_like, aten.zeros_like, aten.ones_like, aten.full_like})
 """They make a tensor like another one, for a value that goes with its (an optimizer's): it is laid out alike."""
