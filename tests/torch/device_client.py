@@ -90,6 +90,12 @@ def main() -> None:
     seen["later"] = told(later.tolist)
     seen["beside another"] = told(lambda: (kept + torch.ones(4, device=DEVICE)).tolist())  # noqa: PLW0108
     seen["moved to"] = told(lambda: kept.to("cpu"))
+    alive, other = torch.ones(4, device=DEVICE), torch.zeros(4, device=DEVICE)
+    other.add_(1)
+    alive.add_(kept)
+    other.add_(1)
+    seen["written with it"] = told(alive.tolist)
+    seen["undone"] = [alive.tolist(), other.tolist()]
     seen["anew"] = (torch.ones(2, device=DEVICE) + 1).tolist()
     print(json.dumps(seen))
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import jax
+import numpy as np
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import (
@@ -24,15 +25,18 @@ from torch._functorch.partitioners import (
     min_cut_rematerialization_partition,
 )
 from torch._ops import OpOverload
+from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch.fx.node import Node, map_arg
 from torch.utils import _pytree as pytree
 
-from polypath.torch import breaks, lowerings
+from polypath.torch import bounds, breaks, lowerings
 from polypath.torch.buffers import NAME, buffer_of, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype
+from polypath.torch.errors import TorchError
 from polypath.torch.kernels.lowered import computed
 from polypath.torch.kernels.transfers import number_or_upload
-from polypath.torch.trace import Ref, TorchError, exact, new_key, trace
+from polypath.torch.programs import Ref, exact, new_key
+from polypath.torch.trace import trace
 
 aten: Final = torch.ops.aten
 
@@ -118,6 +122,9 @@ class _Graph:
             self._outputs = list(node.args[0])  # pyright: ignore
         elif node.target is aten.copy_.default and node.args[0] in self._inputs:
             self._written[node.args[0]] = node.args[1]  # pyright: ignore
+        elif node.target in (run_and_save_rng_state, run_with_rng_state) or _is_state(node):
+            self._there.append(node)
+            self._random |= node.target is run_and_save_rng_state
         elif _is_check(node) or _is_here(node):
             self._here.append(node)
         elif node.target in _WRITING:
@@ -208,11 +215,23 @@ class _Graph:
         """The program, on arrays."""
         drawn = 0
         for node in self._there:
-            args, kwargs = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
+            given: Any = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
+            args: tuple[Any, ...] = given[0]
+            kwargs: dict[str, Any] = given[1]
             if node.target is aten.sym_size.int:
-                env[node] = cast("Any", args[0]).shape[args[1]]
+                env[node] = args[0].shape[args[1]]
+            elif node.target is run_and_save_rng_state:
+                op, *rest = args
+                own = jax.random.fold_in(key, drawn)
+                drawn += 1
+                state = jax.lax.bitcast_convert_type(jax.random.key_data(own), np.uint8).reshape(-1)
+                env[node] = (state, self._lower(node, op, [own], rest, kwargs))
+            elif node.target is run_with_rng_state:
+                state, op, *rest = args
+                own = jax.lax.bitcast_convert_type(state.reshape(-1, 4), np.uint32)
+                env[node] = self._lower(node, op, [jax.random.wrap_key_data(own)], rest, kwargs)
             elif not isinstance(node.target, OpOverload):
-                env[node] = node.target(*args, **kwargs)  # pyright: ignore  # Of sizes, or an item of a tuple.
+                env[node] = cast("Any", node.target)(*args, **kwargs)  # Of sizes, or an item of a tuple.
             else:
                 keys: list[Any] = []
                 if lowerings.is_random(node.target):
@@ -227,6 +246,7 @@ class _Graph:
         if lowerings.takes_strides(op):
             kwargs = {**kwargs, "strides": node.args[0].meta["val"].stride()}  # pyright: ignore
         try:
+            bounds.look(op, args, kwargs, _line(node))
             result = computed(lowering, keys, args, kwargs)
         except Exception as error:
             raise TorchError(f"{op}{_line(node)} could not be lowered to XLA: {error}") from error
@@ -256,6 +276,14 @@ def _hint(size: Any) -> int | None:
 def _is_check(node: Node) -> bool:
     """Whether a node looks if a matrix was singular. No program can stop for that: its results are infinite or NaN."""
     return node.target is torch.ops.higher_order.with_effects and node.args[1] is aten._linalg_check_errors.default
+
+
+def _is_state(node: Node) -> bool:
+    """Whether a node is the random state from which the backward pass draws the same again (checkpointing).
+
+    torch gives it the CPU's form; here it is a key, and on the devices.
+    """
+    return node.target is operator.getitem and node.args[0].target is run_and_save_rng_state and node.args[1] == 0  # pyright: ignore
 
 
 def _is_here(node: Node) -> bool:

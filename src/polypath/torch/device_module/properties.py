@@ -9,7 +9,7 @@ import torch
 
 from polypath.torch.device_module.memory import total_memory
 from polypath.torch.dtypes import DTYPES
-from polypath.torch.trace import TorchError
+from polypath.torch.errors import TorchError
 
 
 class DeviceProperties(NamedTuple):
