@@ -197,7 +197,7 @@ class Trace:
         undone = [node for node in self._nodes if node.number >= first]
         for ref in chain(node.outputs for node in undone):
             ref.failure = error
-        self._nodes = self._nodes[: -len(undone)]
+        del self._nodes[-len(undone) :]
         lost = self._changes.undo(first)
         error.add_note(
             f"polypath.torch: this undid the {len(undone)} operators that waited for the program; tensors have the "
@@ -208,7 +208,7 @@ class Trace:
 
     def _done(self, last: int) -> None:
         """The nodes up to this number have started."""
-        self._nodes = [node for node in self._nodes if node.number > last]
+        del self._nodes[: sum(node.number <= last for node in self._nodes)]  # Another thread may add to them.
         self._changes.settle(last)
 
     def _start_all(self, nodes: list[Node], last: int) -> None:

@@ -33,6 +33,7 @@ COMING: Final = frozenset(
         "current_stream",
         "stream",
         "get_device_name",
+        "get_device_properties",
         "memory_allocated",
         "memory_reserved",
         "memory_stats",
