@@ -7,7 +7,7 @@ two, as 16 bytes in the order of CUDA's (seed, offset). There is one device, so 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -24,6 +24,10 @@ class RandomState:
 
     def init(self) -> None:
         """Do nothing: the device is ready once polypath.torch is imported."""
+
+    def _lazy_call(self, call: Callable[[], Any], **_: Any) -> None:
+        """Do now what torch would put off until a device is ready."""
+        call()
 
     def manual_seed(self, seed: int) -> None:
         trace.manual_seed(int(seed))
