@@ -13,7 +13,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from polypath.torch import autocast, buffers, compiler, modules
 from polypath.torch.buffers import DEVICE, NAME
-from polypath.torch.kernels import dispatch, host, rules, transfers
+from polypath.torch.kernels import dispatch, host, recurrent, rules, transfers
 from polypath.torch.trace import TorchError, trace
 
 _libraries: Final[list[torch.library.Library]] = []
@@ -34,6 +34,7 @@ def register() -> None:
     _register_kernels()
     _register_storages()
     autocast.register()
+    recurrent.register()
     modules.register()
     torch._dynamo.register_backend(compiler.compile_graph, name=NAME)
     # Its operators are for kernels that CPUs and CUDA have: what they are made of elsewhere is what XLA is good at.
