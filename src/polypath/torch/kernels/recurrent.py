@@ -30,6 +30,8 @@ def register() -> None:
             kernel = torch.compiler.disable(functools.partial(network, mode))
             for key in _KEYS:
                 library.impl(f"{name}.{overload}", kernel, key)
+    library.impl("_thnn_fused_gru_cell", _like_gru_cell, "Meta")
+    library.impl("_thnn_fused_gru_cell_backward", _like_gru_gradients, "Meta")
     _libraries.append(library)
     for operator, fake in ((ours.rnn_layer, _like_layer), (ours.rnn_layer_backward, _like_gradients)):
         torch.library.register_fake(operator.default, fake)
@@ -78,7 +80,22 @@ def _network(
     return (x, *(torch.stack(one) for one in zip(*finals, strict=True)))
 
 
-# --- The layer's rules for shapes and gradients -----------------------------------------------
+# --- Rules for shapes and gradients -----------------------------------------------------------
+
+
+def _like_gru_cell(
+    input_gates: Tensor, hidden_gates: Tensor, hx: Tensor, input_bias: Tensor | None = None,
+    hidden_bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(torch has such a rule for the cell of an LSTM only.)"""
+    return hx.new_empty(hx.shape), hx.new_empty((hx.shape[0], 5 * hx.shape[1]))
+
+
+def _like_gru_gradients(grad_hy: Tensor, workspace: Tensor, has_bias: bool) -> tuple[Tensor | None, ...]:
+    batch, hidden = grad_hy.shape
+    gates = [grad_hy.new_empty((batch, 3 * hidden)) for _ in range(2)]
+    biases = [grad_hy.new_empty((3 * hidden,)) if has_bias else None for _ in range(2)]
+    return (*gates, grad_hy.new_empty((batch, hidden)), *biases)
 
 
 def _like_layer(

@@ -12,8 +12,8 @@ import torch
 
 from polypath.torch.dtypes import jax_dtype as dtype
 from polypath.torch.lowerings import (
-    adopted,
     arithmetic,
+    bessel,
     comparisons,
     creation,
     experts,
@@ -22,6 +22,7 @@ from polypath.torch.lowerings import (
     indexing,
     joins,
     linalg,
+    losses,
     matmul,
     nn,
     random,
@@ -39,8 +40,8 @@ __all__ = ["DATA_DEPENDENT", "decompositions", "dtype", "find", "is_data_depende
 
 
 _TABLES: Final = (
-    adopted,
     arithmetic,
+    bessel,
     comparisons,
     creation,
     foreach,
@@ -48,6 +49,7 @@ _TABLES: Final = (
     indexing,
     joins,
     linalg,
+    losses,
     matmul,
     nn,
     random,

@@ -117,13 +117,15 @@ _CELLS: Final = {"LSTM": _lstm, "GRU": _gru, "RNN_TANH": _simple(jnp.tanh), "RNN
 def layer(
     x: jax.Array, state: _Arrays, weights: _Arrays, batch_sizes: Sequence[int] | None, mode: str, reverse: bool
 ) -> list[jax.Array]:
-    """One layer in one direction: its outputs, and its state in the end.
+    """One layer in one direction: its outputs, and its state in the end. Half floats are rounded only there.
 
     Args:
         x: (time, batch, features); packed, it has (sum of `batch_sizes`, features).
         weights: those of the inputs and of the state, both biases if there are any, the projection if there is one.
         batch_sizes: how many sequences are still going on at each time, where they are packed.
     """
+    dtype = x.dtype
+    x, state, weights = wide(x), [wide(one) for one in state], [wide(one) for one in weights]
     to_gates, of_hidden, *rest = weights
     biases = rest[:2] if len(rest) > 1 else [None, None]
     projection = rest[-1] if len(rest) % 2 else None
@@ -142,7 +144,8 @@ def layer(
         return after, after[0]
 
     end, outputs = lax.scan(step, tuple(state), (gates, going), reverse=reverse)
-    return [outputs if batch_sizes is None else outputs[times, rows], *end]
+    outputs = outputs if batch_sizes is None else outputs[times, rows]
+    return [one.astype(dtype) for one in (outputs, *end)]
 
 
 @lowers(ours.rnn_layer_backward)
