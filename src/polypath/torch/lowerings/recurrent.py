@@ -130,10 +130,11 @@ def layer(
     biases = rest[:2] if len(rest) > 1 else [None, None]
     projection = rest[-1] if len(rest) % 2 else None
     gates = _linear(x, to_gates, biases[0])
+    going: _Optional = None
+    packing = None if batch_sizes is None else _packing(batch_sizes)
     if batch_sizes is not None:
-        times, rows = _packing(batch_sizes)
-        gates = jnp.zeros((len(batch_sizes), batch_sizes[0], gates.shape[-1]), gates.dtype).at[times, rows].set(gates)
-    going = None if batch_sizes is None else np.arange(batch_sizes[0]) < np.asarray(batch_sizes)[:, None]
+        gates = jnp.zeros((len(batch_sizes), batch_sizes[0], gates.shape[-1]), gates.dtype).at[packing].set(gates)
+        going = jnp.arange(batch_sizes[0]) < jnp.asarray(batch_sizes)[:, None]
 
     def step(before: _State, given: tuple[jax.Array, _Optional]) -> tuple[_State, jax.Array]:
         after = _CELLS[mode](given[0], _linear(before[0], of_hidden, biases[1]), before)
@@ -144,7 +145,7 @@ def layer(
         return after, after[0]
 
     end, outputs = lax.scan(step, tuple(state), (gates, going), reverse=reverse)
-    outputs = outputs if batch_sizes is None else outputs[times, rows]
+    outputs = outputs if packing is None else outputs[packing]
     return [one.astype(dtype) for one in (outputs, *end)]
 
 
