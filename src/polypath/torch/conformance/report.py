@@ -84,9 +84,9 @@ _USED: Final = {
     "base.",
     Kind.MODULES: "Every module of `module_db`, with the same parameters on both; where training differs from "
     "evaluation, in both. Compared are the results and the buffers of a forward pass in float32; the gradients of "
-    "inputs and parameters; both again in float64 and bfloat16; the state after it was saved on the device and loaded "
-    "on the CPU, with the results of a module that loaded it on the device; and forward and backward of the module "
-    'under `torch.compile(backend="polypath")`.',
+    "inputs and parameters; both again in float64, and the results in bfloat16; the state after it was saved on the "
+    "device and loaded on the CPU, with the results of a module that loaded it on the device; and forward and backward "
+    'of the module under `torch.compile(backend="polypath")`.',
     Kind.OPTIMIZERS: "Every configuration of every optimizer of `optim_db`, also with the flags that torch offers on "
     "accelerators (`foreach`, `fused`, `differentiable`, `capturable`, a learning rate as a tensor). Compared are the "
     "losses, the parameters and the optimizer's state: after three steps; after two steps on the device, two on the "

@@ -29,7 +29,7 @@ class Variant(enum.StrEnum):
     STEPS = "steps"
     """Several steps of an optimizer."""
     DTYPES = "other dtypes"
-    """Forward and backward, not in float32."""
+    """Forward and backward in float64, forward in bfloat16."""
     STATE = "state_dict"
     """Saved on the device and loaded on the CPU, and the other way."""
     COMPILED = "compiled"
