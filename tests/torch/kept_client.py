@@ -22,6 +22,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 
 import polypath.torch as pt
 from polypath.torch.buffers import buffer_of
+from polypath.torch.trace import trace
 
 DEVICE = pt.device()
 PLAN: dict[str, Any] = {"0.weight": ("data", "model"), "0.bias": ("model",), "1.weight": (None, ("data", "model"))}
@@ -104,7 +105,7 @@ def failed(mesh: Any) -> dict[str, Any]:
     torch.polypath.synchronize()
     huge = (alone.sum() + torch.zeros(TOO_MUCH, device=DEVICE)).exp()
     alone.add_(huge[0])
-    torch.polypath.synchronize()  # It has started: the error comes when a value is read.
+    trace.flush()  # It has started: the error comes when a value is read.
     found |= {"no memory": _error(alone.cpu), "kept": kept.tolist()}
     alone.copy_(torch.tensor([1.0, 2.0, 3.0]))
     return found | {"loaded again": alone.tolist()}

@@ -11,7 +11,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from polypath.torch import autocast, buffers, default_backend, device_module, frameworks, modules, processes, storages
 from polypath.torch.buffers import DEVICE, NAME
 from polypath.torch.errors import TorchError
-from polypath.torch.kernels import dispatch, host, rules
+from polypath.torch.kernels import dispatch, host, recurrent, rules
 from polypath.torch.trace import trace
 
 _libraries: Final[list[torch.library.Library]] = []
@@ -34,6 +34,7 @@ def register() -> None:
     _register_kernels()
     storages.register()
     autocast.register()
+    recurrent.register()
     modules.register()
     default_backend.register()
     processes.register()
@@ -72,12 +73,8 @@ def _start_autograd() -> None:
 def _register_kernels() -> None:
     library = torch.library.Library("aten", "IMPL")
     call = torch.compiler.disable(dispatch.call)  # What we do is nothing for Dynamo to trace.
-    library.impl("as_strided", buffers.as_strided, "PrivateUse1")
-    library.impl("view", buffers.view, "PrivateUse1")
-    library.impl("_reshape_alias", buffers.as_strided, "PrivateUse1")
-    library.impl("set_.source_Storage_storage_offset", buffers.set_, "PrivateUse1")
-    library.impl("set_.source_Storage", _set_whole, "PrivateUse1")
-    library.impl("set_.source_Tensor", _set_tensor, "PrivateUse1")
+    for name, kernel in _VIEW_KERNELS.items():
+        library.impl(name, torch.compiler.disable(kernel), "PrivateUse1")
     for name in torch._C._dispatch_get_all_op_names():
         op = _operator(name)
         if op is None or op.name().partition(".")[0].removeprefix("aten::") in _VIEWS or rules.is_view(op):
@@ -111,3 +108,13 @@ def _set_whole(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Ten
 
 def _set_tensor(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     return buffers.set_(tensor, source.untyped_storage(), int(source.storage_offset()), source.shape, source.stride())
+
+
+_VIEW_KERNELS: Final = {
+    "as_strided": buffers.as_strided,
+    "view": buffers.view,
+    "_reshape_alias": buffers.as_strided,
+    "set_.source_Storage_storage_offset": buffers.set_,
+    "set_.source_Storage": _set_whole,
+    "set_.source_Tensor": _set_tensor,
+}

@@ -123,3 +123,11 @@ def test_who_never_reads_is_told_too() -> None:
             x = x + x[at]
             trace.flush()
     assert x.isnan().all().item()  # Told once.
+
+
+def test_who_waits_is_told() -> None:
+    x = torch.arange(4.0, device=DEVICE)
+    y = x[torch.tensor([5], device=DEVICE)]
+    with pytest.raises(pt.IndexRangeError, match="index 5"):
+        torch.accelerator.synchronize()
+    assert y.isnan().item()

@@ -184,6 +184,10 @@ _RUNTIME_SCALARS: Final = frozenset(
         aten.addcmul,
         aten.addcdiv,
         aten.lerp,
+        aten._fused_adam,
+        aten._fused_adamw,
+        aten._fused_sgd,
+        aten._fused_adagrad,
     )
     for overload in packet.overloads()
 )
