@@ -12,14 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from polypath.errors import ProtocolError
-from polypath.types import Sharding, Struct
+from polypath.types import DTYPES, Sharding, Struct
 
-_DTYPES: Final = {
-    "PRED": "bool", "S4": "int4", "S8": "int8", "S16": "int16", "S32": "int32", "S64": "int64",
-    "U4": "uint4", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
-    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "C64": "complex64", "C128": "complex128",
-    "F8E4M3FN": "float8_e4m3fn", "F8E5M2": "float8_e5m2",
-}  # fmt: skip
+_NAMES: Final = {primitive: name for name, primitive in DTYPES.items()}
 
 
 # --- What is asked ----------------------------------------------------------------------------
@@ -254,7 +249,7 @@ class _Profile(_Struct, frozen=True, rename="camel"):
 def _array(stored: _Stored) -> StoredArray:
     shape, dtype = stored.shape, ""
     if isinstance(shape, _Shape):
-        known = _DTYPES.get(shape.xla_primitive_type_str)
+        known = _NAMES.get(shape.xla_primitive_type_str)
         if known is None:
             raise msgspec.ValidationError(f"there is no type {shape.xla_primitive_type_str!r}")
         shape, dtype = shape.dimensions, known
@@ -338,7 +333,7 @@ def _notify(body: msgspec.Raw) -> Notify:
 
 def _import(body: msgspec.Raw) -> Import:
     found = msgspec.json.decode(body, type=_Import)
-    if found.dtype not in _DTYPES.values() or any(size < 0 for size in found.shape):
+    if found.dtype not in DTYPES or any(size < 0 for size in found.shape):
         raise msgspec.ValidationError(f"there are no arrays of {found.dtype}{list(found.shape)}")
     return Import(found.dtype, found.shape, _cut(found.sharding))
 

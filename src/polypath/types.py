@@ -62,6 +62,26 @@ class Failure(Struct, frozen=True, tag="F"):
     message: str
 
 
+DTYPES: Final = {
+    "bool": "PRED",
+    "int1": "S1", "int2": "S2", "int4": "S4", "int8": "S8", "int16": "S16", "int32": "S32", "int64": "S64",
+    "uint1": "U1", "uint2": "U2", "uint4": "U4", "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64",
+    "float4_e2m1fn": "F4E2M1FN", "float6_e2m3fn": "F6E2M3FN", "float6_e3m2fn": "F6E3M2FN",
+    "float8_e3m4": "F8E3M4", "float8_e4m3": "F8E4M3", "float8_e4m3fn": "F8E4M3FN",
+    "float8_e4m3b11fnuz": "F8E4M3B11FNUZ", "float8_e4m3fnuz": "F8E4M3FNUZ", "float8_e5m2": "F8E5M2",
+    "float8_e5m2fnuz": "F8E5M2FNUZ", "float8_e8m0fnu": "F8E8M0FNU",
+    "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64",
+    "complex64": "C64", "complex128": "C128",
+}  # fmt: skip
+"""XLA's primitive type of each dtype of an array, by the name that numpy or ml_dtypes has for it."""
+
+
+def element_size(dtype: str) -> int:
+    """Bytes of an element in host memory, where types of less than a byte take a byte each."""
+    bits = dtype.lstrip("abcdefghijklmnopqrstuvwxyz").partition("_")[0]
+    return max(int(bits or 8) // 8, 1)
+
+
 Attribute = bool | int | float | str | tuple[int, ...]
 
 

@@ -81,15 +81,24 @@ def main() -> None:
     with polypath.start(hosts=2):
         kept, cut = torch.ones(4, device=DEVICE), torch.ones(8, device=DEVICE)
         polypath.torch.shard(cut, jax.make_mesh((2,), ("data",)), ("data",))
-        pending = kept + 1
+        pending = kept[torch.tensor([1, 0], device=DEVICE)] + 1
+        whole = torch.ones(8, device=DEVICE)
+        both = cut + whole  # The copy of `whole` on both devices is still on its way.
         trace.flush()
         later = kept * 2
     seen["kept"] = told(kept.tolist)
     seen["cut"] = told(lambda: (cut * 2).tolist())  # noqa: PLW0108 - It is computed there.
     seen["pending"] = told(pending.tolist)
+    seen["both"] = [told(both.tolist), told(whole.tolist)]
     seen["later"] = told(later.tolist)
     seen["beside another"] = told(lambda: (kept + torch.ones(4, device=DEVICE)).tolist())  # noqa: PLW0108
     seen["moved to"] = told(lambda: kept.to("cpu"))
+    alive, other = torch.ones(4, device=DEVICE), torch.zeros(4, device=DEVICE)
+    other.add_(1)
+    alive.add_(kept)
+    other.add_(1)
+    seen["written with it"] = told(alive.tolist)
+    seen["undone"] = [alive.tolist(), other.tolist()]
     seen["anew"] = (torch.ones(2, device=DEVICE) + 1).tolist()
     print(json.dumps(seen))
 

@@ -24,6 +24,8 @@ def test_the_device_knows_its_memory_its_time_and_its_end(cluster: dict[str, str
     assert seen["events"] == [True, True, True, True]
     assert seen["pinned"] == 28
     assert "This process was forked from one that uses the cluster" in seen["moved"]
-    for name in ("kept", "cut", "pending", "later", "beside another", "moved to"):
+    for name in ("kept", "cut", "pending", "later", "beside another", "moved to", "written with it"):
         assert "A tensor is on a cluster that was closed" in seen[name], seen
+    assert all("A tensor is on a cluster that was closed" in one for one in seen["both"])
+    assert seen["undone"] == [[1, 1, 1, 1], [2, 2, 2, 2]]
     assert seen["anew"] == [2, 2]

@@ -12,7 +12,7 @@ _STARTERS = ["msgspec", "psutil", "secrets", "zmq", "asyncio"]
 _EDGE = ["google.protobuf", "grpc", "hpack"]
 _JAX = ["cloudpickle", "jax", "jaxlib", "numpy", "scipy"]
 _PEOPLE = ["rich", "typer"]
-_TORCH = ["torch", "torchax"]
+_TORCH = ["torch"]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ import polypath
 with polypath.start(platform="cpu"):
     import jax
     jax.block_until_ready(jax.jit(lambda x: x + 1)(1.0))
-print(sorted({"torch", "torchax"} & set(sys.modules)))
+print(sorted({"torch"} & set(sys.modules)))
 """
     assert run(code) == "[]\n"
 

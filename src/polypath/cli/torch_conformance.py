@@ -1,4 +1,4 @@
-"""`polypath torch-conformance`: PyTorch's own operator tests, on the device and on torch's CPU."""
+"""`polypath torch-conformance`: PyTorch's own tests of operators, modules and optimizers, here and on torch's CPU."""
 
 from __future__ import annotations
 
@@ -18,27 +18,30 @@ from polypath.errors import ClusterError
 
 def torch_conformance(
     *,
-    operators: Annotated[
-        list[str] | None, typer.Option(help="Names as the table has them, separated by commas; may be repeated.")
+    of: Annotated[
+        list[str] | None, typer.Option(help="operators, modules or optimizers, separated by commas; all by default.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="At most so many of each operator.")] = 4,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Names as the tables have them, separated by commas; may be repeated.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="At most so many of each in each variant.")] = 4,
     hosts: Annotated[int, typer.Option(help="Of the cluster.")] = 1,
     devices_per_host: Annotated[int, typer.Option(help="Of the cluster.")] = 1,
     plain: Annotated[bool, typer.Option("--plain", help="On plain JAX on this machine, without a cluster.")] = False,
     name: Annotated[str | None, typer.Option(help="Use this cluster, which runs, instead of starting one.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, each with a cluster of its own.")] = 1,
-    test_timeout: Annotated[float, typer.Option(help="Seconds for each operator in each variant.")] = 60.0,
+    test_timeout: Annotated[float, typer.Option(help="Seconds for each in each variant.")] = 120.0,
     json: Annotated[Path | None, typer.Option(help="Write everything here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Keep what the tests and the workers wrote here.")] = None,
 ) -> None:
-    """Run PyTorch's own operator tests on the device, and show what differs from torch's CPU."""
-    missing = [one for one in ("torch", "expecttest", "torchax") if importlib.util.find_spec(one) is None]
+    """Run PyTorch's own tests of operators, modules and optimizers, and show what differs from torch's CPU."""
+    missing = [one for one in ("torch", "expecttest") if importlib.util.find_spec(one) is None]
     if missing:
-        raise ClusterError(f"PyTorch's operator tests need {', '.join(missing)}: pip install {' '.join(missing)}.")
+        raise ClusterError(f"PyTorch's own tests need {', '.join(missing)}: pip install {' '.join(missing)}.")
     from polypath.conformance.process import Limits
     from polypath.torch.conformance import compare, report, runner
-    from polypath.torch.conformance.verdicts import Found, Variant, Verdict
+    from polypath.torch.conformance.verdicts import Found, Kind, Test, Verdict
 
     plan = runner.Plan(
         logs=(logs or Path("conformance-logs") / time.strftime("torch-%Y%m%d-%H%M%S")).resolve(),
@@ -50,20 +53,23 @@ def torch_conformance(
         cluster=name,
         limits=Limits(test=test_timeout),
     )
-    wanted = [one for given in operators or () for one in given.split(",") if one] or None
+    unknown = [one for one in _names(of) if one not in list(Kind)]
+    if unknown:
+        raise ClusterError(f"There are no tests of {', '.join(unknown)}: --of takes {', '.join(Kind)}.")
+    kinds = [kind for kind in Kind if kind in _names(of)] or list(Kind)
 
-    def told(operator: str, variant: Variant, found: Found) -> None:
+    def told(test: Test, found: Found) -> None:
         if found.verdict not in (Verdict.ABSENT, Verdict.AGREE, Verdict.HOST):
-            typer.echo(report.progress_line(operator, variant, found), err=True)
+            typer.echo(report.progress_line(test, found), err=True)
 
     with interruptible():
         typer.echo(f"The logs go to {plan.logs}", err=True)
-        results = runner.run(plan, wanted, told)
+        results = runner.run(plan, kinds, _names(only) or None, told)
     where = "plain JAX on CPU" if plain else f"a cluster of {hosts} × {devices_per_host} CPU devices"
     made = report.Report(
         report.Setting(
-            command=_command(operators or [], samples, plain, hosts, devices_per_host),
-            versions={package: version(package) for package in ("polypath", "torch", "jax", "torchax")},
+            command=_command(_names(of), _names(only), samples, plain, hosts, devices_per_host),
+            versions={package: version(package) for package in ("polypath", "torch", "jax")},
             where=where if name is None else f"the cluster {name}",
             samples=samples,
         ),
@@ -76,11 +82,17 @@ def torch_conformance(
     typer.echo(report.summary(made))
 
 
-def _command(operators: list[str], samples: int, plain: bool, hosts: int, devices_per_host: int) -> str:
+def _names(given: list[str] | None) -> list[str]:
+    return [one for text in given or () for one in text.split(",") if one]
+
+
+def _command(of: list[str], only: list[str], samples: int, plain: bool, hosts: int, devices_per_host: int) -> str:
     """The command for others to repeat."""
     words = ["polypath", "torch-conformance", "--samples", str(samples)]
-    for one in operators:
-        words += ["--operators", one]
+    if of:
+        words += ["--of", ",".join(of)]
+    if only:
+        words += ["--only", ",".join(only)]
     if plain:
         words.append("--plain")
     if (hosts, devices_per_host) != (1, 1):

@@ -7,51 +7,16 @@ from typing import Final
 
 from polypath.frontend.refused import invalid
 from polypath.frontend.wire import ifrt_pb2 as pb
+from polypath.types import DTYPES, element_size
 
-# Wire number -> (name, bytes of one element in host memory).
-_TYPES: Final[dict[int, tuple[str, int]]] = {
-    pb.DTypeProto.KIND_PRED: ("bool", 1),
-    # Types of less than a byte take a byte each in host memory.
-    pb.DTypeProto.KIND_S1: ("int1", 1),
-    pb.DTypeProto.KIND_S2: ("int2", 1),
-    pb.DTypeProto.KIND_S4: ("int4", 1),
-    pb.DTypeProto.KIND_S8: ("int8", 1),
-    pb.DTypeProto.KIND_S16: ("int16", 2),
-    pb.DTypeProto.KIND_S32: ("int32", 4),
-    pb.DTypeProto.KIND_S64: ("int64", 8),
-    pb.DTypeProto.KIND_U1: ("uint1", 1),
-    pb.DTypeProto.KIND_U2: ("uint2", 1),
-    pb.DTypeProto.KIND_U4: ("uint4", 1),
-    pb.DTypeProto.KIND_U8: ("uint8", 1),
-    pb.DTypeProto.KIND_U16: ("uint16", 2),
-    pb.DTypeProto.KIND_U32: ("uint32", 4),
-    pb.DTypeProto.KIND_U64: ("uint64", 8),
-    pb.DTypeProto.KIND_F4E2M1FN: ("float4_e2m1fn", 1),
-    pb.DTypeProto.KIND_F6E2M3FN: ("float6_e2m3fn", 1),
-    pb.DTypeProto.KIND_F6E3M2FN: ("float6_e3m2fn", 1),
-    pb.DTypeProto.KIND_F8E3M4: ("float8_e3m4", 1),
-    pb.DTypeProto.KIND_F8E4M3: ("float8_e4m3", 1),
-    pb.DTypeProto.KIND_F8E4M3FN: ("float8_e4m3fn", 1),
-    pb.DTypeProto.KIND_F8E4M3B11FNUZ: ("float8_e4m3b11fnuz", 1),
-    pb.DTypeProto.KIND_F8E4M3FNUZ: ("float8_e4m3fnuz", 1),
-    pb.DTypeProto.KIND_F8E5M2: ("float8_e5m2", 1),
-    pb.DTypeProto.KIND_F8E5M2FNUZ: ("float8_e5m2fnuz", 1),
-    pb.DTypeProto.KIND_F8E8M0FNU: ("float8_e8m0fnu", 1),
-    pb.DTypeProto.KIND_F16: ("float16", 2),
-    pb.DTypeProto.KIND_BF16: ("bfloat16", 2),
-    pb.DTypeProto.KIND_F32: ("float32", 4),
-    pb.DTypeProto.KIND_F64: ("float64", 8),
-    pb.DTypeProto.KIND_C64: ("complex64", 8),
-    pb.DTypeProto.KIND_C128: ("complex128", 16),
-    pb.DTypeProto.KIND_TOKEN: ("token", 0),
-    # A serialized StringArrayContents: its size follows from no shape.
-    pb.DTypeProto.KIND_STRING: ("string", 0),
-}
-_NAMES: Final = {number: name for number, (name, _) in _TYPES.items()}
+# The wire names its types as XLA does. A token has no bytes, and those of a string follow from no shape: it is a
+# serialized StringArrayContents.
 _NUMBERS: Final[dict[str, pb.DTypeProto.Kind]] = {
-    name: pb.DTypeProto.Kind.Value(pb.DTypeProto.Kind.Name(number)) for number, name in _NAMES.items()
-}  # type: ignore[arg-type]
-_SIZES: Final = dict(_TYPES.values())
+    name: pb.DTypeProto.Kind.Value(f"KIND_{primitive}")  # pyright: ignore
+    for name, primitive in (*DTYPES.items(), ("token", "TOKEN"), ("string", "STRING"))
+}
+_NAMES: Final[dict[int, str]] = {number: name for name, number in _NUMBERS.items()}
+_SIZES: Final = {name: element_size(name) for name in DTYPES} | {"token": 0, "string": 0}
 
 
 def decode(dtype: pb.DTypeProto) -> str:

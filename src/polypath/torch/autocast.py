@@ -20,6 +20,7 @@ _SMALL: Final = """
     conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc convolution _convolution
     addbmm addmm addmv addr baddbmm bmm chain_matmul linalg_multi_dot linalg_vecdot linear matmul mm mv prelu
     scaled_dot_product_attention gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell
+    _thnn_fused_gru_cell _thnn_fused_lstm_cell lstm gru rnn_tanh rnn_relu
 """.split()  # noqa: SIM905
 _WIDE: Final = """
     acos asin cosh erfinv exp expm1 log log10 log1p log2 pow reciprocal rsqrt sinh tan softplus

@@ -13,12 +13,13 @@ from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import torch
-from jax import lax
 
 from polypath.torch.dtypes import jax_dtype
-from polypath.torch.trace import Ref, TorchError, trace
+from polypath.torch.errors import TorchError
+from polypath.torch.forms import Form, Read, Write, contiguous, count, covers, extent, is_dense
+from polypath.torch.programs import Ref
+from polypath.torch.trace import trace
 
 NAME: Final = "polypath"
 DEVICE: Final = torch.device("privateuseone:0")
@@ -41,39 +42,43 @@ def check_index(device: torch.device) -> None:
         )
 
 
-class Form(NamedTuple):
-    """Which elements of a storage a tensor has, in which order."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-    dtype: torch.dtype
-
-
 class Buffer:
-    """The value of one storage."""
+    """The value of one storage.
 
-    __slots__ = ("form", "ref", "sharding")
+    Reading never changes it. What writing changes is noted in the trace for as long as the new value waits for its
+    program, and is undone should that program fail.
+    """
 
-    def __init__(self, form: Form, ref: Ref) -> None:
+    __slots__ = ("__weakref__", "form", "loaded", "ref", "sharding")
+
+    def __init__(self, form: Form, ref: Ref, *, loaded: bool = False) -> None:
         self.form = form
         """The tensor that the value has the shape of: it has every element once."""
         self.ref = ref
         self.sharding: jax.sharding.Sharding | None = None
         """How the value is to be laid out, where that was said."""
+        self.loaded = loaded
+        """Whether the value is a file's bytes, which no tensor has shown yet."""
         ref.holders += 1
 
-    def set(self, ref: Ref) -> None:
-        """Hold another value of the same form."""
+    def set(self, ref: Ref, form: Form | None = None) -> None:
+        """Hold another value, of the same form if no other is given."""
         if self.sharding is not None:
             if ref.array is None:
                 ref.sharding = self.sharding
             elif ref.array.sharding != self.sharding:  # From the host, say: others may hold it as it is.
                 with jax.enable_x64(True):
-                    ref = Ref(ref.shape, ref.dtype, jax.device_put(ref.array, self.sharding))
-        ref.holders += 1
-        self.ref.holders -= 1
-        self.ref = ref
+                    ref = Ref(ref.shape, ref.dtype, jax.device_put(ref.array, self.sharding, may_alias=False))
+        if ref.array is None:
+            trace.changing(self, self.form, self.ref)
+        self.restore(self.form if form is None else form, ref)
+
+    def restore(self, form: Form, ref: Ref) -> None:
+        """Hold this value, in this form."""
+        old = self.ref
+        ref.holders += 1  # First: if Ctrl-C comes in between, a value is held too often rather than not at all.
+        self.form, self.ref = form, ref
+        old.holders -= 1
 
     def place(self, sharding: jax.sharding.Sharding) -> None:
         """Have this and all later values laid out so."""
@@ -91,40 +96,48 @@ def form_of(tensor: torch.Tensor) -> Form:
 
 def buffer_of(tensor: torch.Tensor) -> Buffer:
     """What a tensor of the device reads and writes."""
-    return tensor.untyped_storage()._polypath  # pyright: ignore
+    return buffer_of_storage(tensor.untyped_storage())
+
+
+def buffer_of_storage(storage: torch.UntypedStorage) -> Buffer:
+    return storage._polypath  # pyright: ignore
 
 
 def tensor_of(ref: Ref, dtype: torch.dtype, strides: tuple[int, ...] | None = None) -> torch.Tensor:
     """A new tensor with this value, laid out by `strides` (contiguous if not said)."""
     shape = ref.shape
-    if strides is None:
-        strides = contiguous(shape)
-    form = Form(shape, strides, 0, dtype)
-    size = _extent(form)
-    if size != _count(shape):  # Elements that overlap, or gaps between them: the storage is not in the tensor's shape.
+    plain = contiguous(shape)
+    form = Form(shape, plain if strides is None else strides, 0, dtype)
+    if form.strides == plain or is_dense(form):
+        size = count(shape)
+        buffer = Buffer(form, ref)
+    else:  # Elements that overlap, or gaps between them: the storage is not in the tensor's shape.
+        size = extent(form)
         flat = Form((size,), (1,), 0, dtype)
         zeros = _node(_Zeros((size,), jax_dtype(dtype)), (), (size,), jax_dtype(dtype))
         buffer = Buffer(flat, zeros)
         _write(buffer, form, ref)
-    else:
-        buffer = Buffer(form, ref)
     return join(_storage_of(buffer, size * dtype.itemsize), form)
 
 
-def storage_of(ref: Ref, dtype: torch.dtype) -> torch.UntypedStorage:
-    """A storage of the device with this value."""
-    return _storage_of(
-        Buffer(Form(ref.shape, contiguous(ref.shape), 0, dtype), ref), _count(ref.shape) * dtype.itemsize
-    )
+def loaded_storage(ref: Ref) -> torch.UntypedStorage:
+    """A storage of the device with these bytes, whose form is that of the first tensor that shows all of it."""
+    size = count(ref.shape)
+    return _storage_of(Buffer(Form(ref.shape, (1,), 0, torch.uint8), ref, loaded=True), size)
+
+
+def storage_of_bytes(size: int = 0) -> torch.UntypedStorage:
+    """A storage of the device with `size` bytes, which are 0."""
+    return loaded_storage(_node(_Zeros((size,), jax_dtype(torch.uint8)), (), (size,), jax_dtype(torch.uint8)))
 
 
 def storage_like(buffer: Buffer) -> torch.UntypedStorage:
     """Another storage with the same value."""
     form = buffer.form
-    other = Buffer(form, buffer.ref)
+    other = Buffer(form, buffer.ref, loaded=buffer.loaded)
     if buffer.sharding is not None:
         other.place(buffer.sharding)
-    return _storage_of(other, _count(form.shape) * form.dtype.itemsize)
+    return _storage_of(other, count(form.shape) * form.dtype.itemsize)
 
 
 def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
@@ -132,8 +145,33 @@ def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
     return join(storage, Form((storage.nbytes(),), (1,), 0, torch.uint8))
 
 
+class _Addresses:
+    """Where storages are said to be: beyond all that a process can have, so that nobody can read there by mistake."""
+
+    _FIRST: Final = 1 << 52
+    _LAST: Final = 1 << 62
+    _STEP: Final = 512
+
+    def __init__(self) -> None:
+        self._next = self._FIRST
+
+    def new(self, size: int) -> int:
+        """An address with this many bytes behind it that no other storage has; 0 where there are no bytes."""
+        if not size:
+            return 0
+        if self._next + size > self._LAST:
+            self._next = self._FIRST  # What was there first is gone by now.
+        address = self._next
+        self._next += -(-size // self._STEP) * self._STEP
+        return address
+
+
+_addresses: Final = _Addresses()
+
+
 def _storage_of(buffer: Buffer, size: int) -> torch.UntypedStorage:
-    storage: Any = torch._C._construct_storage_from_data_pointer(0, DEVICE, size)
+    """A storage without memory. Its address is for comparing: what shares one shares values, as on every device."""
+    storage: Any = torch._C._construct_storage_from_data_pointer(_addresses.new(size), DEVICE, size)
     storage._polypath = buffer
     return storage
 
@@ -163,7 +201,17 @@ def set_(
     """Have a tensor show another storage."""
     if not hasattr(storage, "_polypath"):
         raise TorchError("A tensor of the cluster was given memory that is elsewhere; copy its values with copy_().")
+    shown = Form(tuple(size), tuple(stride or contiguous(tuple(size))), offset, tensor.dtype)
+    _give_form(buffer_of_storage(storage), shown)
     return _SET.redispatch(_CPU, tensor, storage, offset, size, stride or contiguous(tuple(size)))
+
+
+def _give_form(buffer: Buffer, form: Form) -> None:
+    """What was loaded as bytes is a tensor from here on: it can be sharded, and is not converted at each use."""
+    if buffer.loaded and covers(form, buffer.form):
+        buffer.loaded = False
+        if form != buffer.form:
+            buffer.set(_node(Read(buffer.form, form), (buffer.ref,), form.shape, jax_dtype(form.dtype)), form)
 
 
 def replace(tensor: torch.Tensor, ref: Ref) -> None:
@@ -175,16 +223,6 @@ def replace(tensor: torch.Tensor, ref: Ref) -> None:
 def storage_size(tensor: torch.Tensor) -> int:
     """Elements that a tensor's storage has room for."""
     return tensor.untyped_storage().nbytes() // tensor.element_size()
-
-
-def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides of a tensor whose elements lie in order."""
-    strides: list[int] = []
-    step = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(strides))
 
 
 def place_like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
@@ -219,17 +257,7 @@ def _stored(tensor: torch.Tensor) -> Ref:
         matters = [i for i, size in enumerate(form.shape) if size != 1]
         if 0 in form.shape or all(form.strides[i] == buffer.form.strides[i] for i in matters):
             return buffer.ref
-    ref = _node(_Read(buffer.form, form), (buffer.ref,), form.shape, jax_dtype(form.dtype))
-    if _covers(form, buffer.form) and form.dtype != buffer.form.dtype:  # What was loaded as bytes is used as numbers.
-        buffer.form = form
-        buffer.set(ref)
-    return ref
-
-
-def _covers(form: Form, base: Form) -> bool:
-    if form.offset or form.strides != contiguous(form.shape):
-        return False
-    return _count(form.shape) * form.dtype.itemsize == _count(base.shape) * base.dtype.itemsize
+    return _node(Read(buffer.form, form), (buffer.ref,), form.shape, jax_dtype(form.dtype))
 
 
 def write(tensor: torch.Tensor, ref: Ref) -> None:
@@ -247,7 +275,7 @@ def _write(buffer: Buffer, form: Form, ref: Ref) -> None:
     if 0 in form.shape:
         return
     base = buffer.form
-    buffer.set(_node(_Write(base, form), (buffer.ref, ref), base.shape, jax_dtype(base.dtype)))
+    buffer.set(_node(Write(base, form), (buffer.ref, ref), base.shape, jax_dtype(base.dtype)))
 
 
 def _node(run: Any, inputs: Sequence[Ref], shape: tuple[int, ...], dtype: Any) -> Ref:
@@ -270,150 +298,3 @@ class _Zeros(NamedTuple):
 
     def __call__(self) -> list[Any]:
         return [jnp.zeros(self.shape, self.dtype)]
-
-
-class _Read(NamedTuple):
-    """A view's elements, from the value of the storage."""
-
-    base: Form
-    form: Form
-
-    def __call__(self, value: Any) -> list[Any]:
-        base, form = self
-        if 0 in form.shape:
-            return [jnp.zeros(form.shape, jax_dtype(form.dtype))]
-        if base.dtype == form.dtype and (cut := _cut(base, form)) is not None:
-            value = lax.slice(value, cut.start, cut.stop, cut.step)
-            value = lax.transpose(lax.squeeze(value, cut.single), cut.order)
-            return [lax.broadcast_in_dim(value, form.shape, cut.dims)]
-        flat = _as_dtype(_flat(value, base), base.dtype, form.dtype)
-        if form.strides == contiguous(form.shape):
-            return [lax.slice(flat, (form.offset,), (form.offset + _count(form.shape),)).reshape(form.shape)]
-        return [flat[_places(form)]]
-
-
-class _Write(NamedTuple):
-    """The value of the storage once a view's elements are these."""
-
-    base: Form
-    form: Form
-
-    def __call__(self, value: Any, new: Any) -> list[Any]:
-        base, form = self
-        if base.dtype == form.dtype and (cut := _cut(base, form)) is not None and cut.once(form):
-            back = np.argsort(cut.order)
-            new = new.reshape([form.shape[j] for j in cut.dims])
-            new = lax.expand_dims(lax.transpose(new, tuple(int(i) for i in back)), cut.single)
-            where = tuple(slice(a, b, c) for a, b, c in zip(cut.start, cut.stop, cut.step, strict=True))
-            return [value.at[where].set(new)]
-        flat = _as_dtype(_flat(value, base), base.dtype, form.dtype)
-        if form.strides == contiguous(form.shape):
-            flat = lax.dynamic_update_slice(flat, new.reshape(-1), (form.offset,))
-        else:
-            flat = flat.at[_places(form)].set(new)
-        return [_unflat(_as_dtype(flat, form.dtype, base.dtype), base)]
-
-
-class _Cut(NamedTuple):
-    """A view as a slice of the storage's value, transposed and spread."""
-
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
-    step: tuple[int, ...]
-    single: tuple[int, ...]
-    """Dimensions of the value that the view has not."""
-    order: tuple[int, ...]
-    dims: tuple[int, ...]
-    """The view's dimensions that are there; the others have one element, or repeat."""
-
-    def once(self, form: Form) -> bool:
-        """Whether no element is in the view twice."""
-        return all(j in self.dims or size == 1 for j, size in enumerate(form.shape))
-
-
-def _cut(base: Form, form: Form) -> _Cut | None:
-    """How a view is a slice; None where it is more than that (as a diagonal is, or another grouping)."""
-    offset = form.offset - base.offset
-    real = sorted((i for i, size in enumerate(base.shape) if size > 1), key=lambda i: -base.strides[i])
-    starts = [0] * len(base.shape)
-    for i in real:
-        starts[i], offset = divmod(offset, base.strides[i])
-        if starts[i] >= base.shape[i] or starts[i] < 0:
-            return None
-    if offset:
-        return None
-    stops = [start + 1 for start in starts]
-    steps = [1] * len(base.shape)
-    by_dim: dict[int, int] = {}
-    dims: list[int] = []
-    for j, (size, stride) in enumerate(zip(form.shape, form.strides, strict=True)):
-        if size == 1 or stride == 0:
-            continue
-        for i in real:
-            step, rest = divmod(stride, base.strides[i])
-            if rest == 0 and step > 0 and starts[i] + (size - 1) * step < base.shape[i]:
-                if i in by_dim:
-                    return None
-                by_dim[i] = len(dims)
-                stops[i], steps[i] = starts[i] + (size - 1) * step + 1, step
-                break
-        else:
-            return None
-        dims.append(j)
-    single = tuple(i for i in range(len(base.shape)) if i not in by_dim)
-    kept = sorted(by_dim)
-    order = sorted(range(len(kept)), key=lambda n: by_dim[kept[n]])
-    return _Cut(tuple(starts), tuple(stops), tuple(steps), single, tuple(order), tuple(dims))
-
-
-def _flat(value: Any, base: Form) -> Any:
-    """A storage's elements in their order in memory."""
-    order = sorted(range(len(base.shape)), key=lambda i: -base.strides[i])
-    return lax.transpose(value, order).reshape(-1)
-
-
-def _unflat(flat: Any, base: Form) -> Any:
-    order = sorted(range(len(base.shape)), key=lambda i: -base.strides[i])
-    value = flat.reshape([base.shape[i] for i in order])
-    return lax.transpose(value, [int(i) for i in np.argsort(order)])
-
-
-def _places(form: Form) -> Any:
-    """Where each element of a view lies in the storage."""
-    places = jnp.full(form.shape, form.offset, np.int64)
-    for dim, stride in enumerate(form.strides):
-        places += stride * lax.broadcasted_iota(np.int64, form.shape, dim)
-    return places
-
-
-def _as_dtype(flat: Any, old: torch.dtype, new: torch.dtype) -> Any:
-    """The same memory, read as another dtype."""
-    if old == new:
-        return flat
-    if old.is_complex:
-        flat = jnp.stack([flat.real, flat.imag], -1).reshape(-1)
-        return _as_dtype(flat, old.to_real(), new)
-    if new.is_complex:
-        pairs = _as_dtype(flat, old, new.to_real()).reshape(-1, 2)
-        return lax.complex(pairs[:, 0], pairs[:, 1])
-    if old == torch.bool:
-        return _as_dtype(flat.astype(np.uint8), torch.uint8, new)
-    if new == torch.bool:
-        return _as_dtype(flat, old, torch.uint8) != 0
-    if old.itemsize < new.itemsize:
-        flat = flat.reshape(-1, new.itemsize // old.itemsize)
-    return lax.bitcast_convert_type(flat, jax_dtype(new)).reshape(-1)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
-def _extent(form: Form) -> int:
-    """Elements from the first to the last."""
-    if 0 in form.shape:
-        return 0
-    return 1 + sum((size - 1) * stride for size, stride in zip(form.shape, form.strides, strict=True))

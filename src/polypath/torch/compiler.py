@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import jax
+import numpy as np
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import (
@@ -24,15 +25,18 @@ from torch._functorch.partitioners import (
     min_cut_rematerialization_partition,
 )
 from torch._ops import OpOverload
+from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch.fx.node import Node, map_arg
-from torch.utils import _pytree as pytree
 
-from polypath.torch import breaks, lowerings
+from polypath.torch import bounds, breaks, lowerings
 from polypath.torch.buffers import NAME, buffer_of, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype
+from polypath.torch.errors import TorchError
+from polypath.torch.graph_nodes import WRITING, check_lowered, is_check, is_here, is_state, line, refuse_writing
 from polypath.torch.kernels.lowered import computed
 from polypath.torch.kernels.transfers import number_or_upload
-from polypath.torch.trace import Ref, TorchError, exact, new_key, trace
+from polypath.torch.programs import Ref, exact, new_key
+from polypath.torch.trace import trace
 
 aten: Final = torch.ops.aten
 
@@ -118,14 +122,17 @@ class _Graph:
             self._outputs = list(node.args[0])  # pyright: ignore
         elif node.target is aten.copy_.default and node.args[0] in self._inputs:
             self._written[node.args[0]] = node.args[1]  # pyright: ignore
-        elif _is_check(node) or _is_here(node):
+        elif node.target in (run_and_save_rng_state, run_with_rng_state) or is_state(node):
+            self._there.append(node)
+            self._random |= node.target is run_and_save_rng_state
+        elif is_check(node) or is_here(node):
             self._here.append(node)
-        elif node.target in _WRITING:
-            raise TorchError(_CUSTOM.format(op=node.args[0], line=_line(node)))
+        elif node.target in WRITING:
+            refuse_writing(node)
         else:
             self._there.append(node)
             if isinstance(node.target, OpOverload):
-                self._random |= _check_lowered(node, node.target)
+                self._random |= check_lowered(node, node.target)
 
     def _is_same(self, node: Node) -> bool:
         """Whether a node only hands an argument on (`loss.detach()` at a step's end), which needs no program."""
@@ -137,7 +144,7 @@ class _Graph:
         arguments.clear()
         env.update(self._constants)
         for node in self._here:
-            if _is_check(node):
+            if is_check(node):
                 env[node] = (env[node.args[0]], None)  # pyright: ignore
                 continue
             args, kwargs = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
@@ -208,11 +215,23 @@ class _Graph:
         """The program, on arrays."""
         drawn = 0
         for node in self._there:
-            args, kwargs = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
+            given: Any = map_arg((node.args, node.kwargs), env.__getitem__)  # pyright: ignore
+            args: tuple[Any, ...] = given[0]
+            kwargs: dict[str, Any] = given[1]
             if node.target is aten.sym_size.int:
-                env[node] = cast("Any", args[0]).shape[args[1]]
+                env[node] = args[0].shape[args[1]]
+            elif node.target is run_and_save_rng_state:
+                op, *rest = args
+                own = jax.random.fold_in(key, drawn)
+                drawn += 1
+                state = jax.lax.bitcast_convert_type(jax.random.key_data(own), np.uint8).reshape(-1)
+                env[node] = (state, self._lower(node, op, [own], rest, kwargs))
+            elif node.target is run_with_rng_state:
+                state, op, *rest = args
+                own = jax.lax.bitcast_convert_type(state.reshape(-1, 4), np.uint32)
+                env[node] = self._lower(node, op, [jax.random.wrap_key_data(own)], rest, kwargs)
             elif not isinstance(node.target, OpOverload):
-                env[node] = node.target(*args, **kwargs)  # pyright: ignore  # Of sizes, or an item of a tuple.
+                env[node] = cast("Any", node.target)(*args, **kwargs)  # Of sizes, or an item of a tuple.
             else:
                 keys: list[Any] = []
                 if lowerings.is_random(node.target):
@@ -227,9 +246,10 @@ class _Graph:
         if lowerings.takes_strides(op):
             kwargs = {**kwargs, "strides": node.args[0].meta["val"].stride()}  # pyright: ignore
         try:
+            bounds.look(op, args, kwargs, line(node))
             result = computed(lowering, keys, args, kwargs)
         except Exception as error:
-            raise TorchError(f"{op}{_line(node)} could not be lowered to XLA: {error}") from error
+            raise TorchError(f"{op}{line(node)} could not be lowered to XLA: {error}") from error
         return _checked(node, op, node.meta.get("val"), result)
 
 
@@ -242,7 +262,7 @@ def _checked(node: Node, op: OpOverload, fake: Any, result: Any) -> Any:
     shape = tuple(_hint(size) for size in fake.shape)
     if None not in shape and shape != tuple(result.shape):
         raise TorchError(
-            f"{op}{_line(node)} gives an array of shape {tuple(result.shape)} where torch has {shape}: its lowering is "
+            f"{op}{line(node)} gives an array of shape {tuple(result.shape)} where torch has {shape}: its lowering is "
             "wrong; please report it."
         )
     dtype = jax_dtype(fake.dtype)
@@ -252,74 +272,6 @@ def _checked(node: Node, op: OpOverload, fake: Any, result: Any) -> Any:
 def _hint(size: Any) -> int | None:
     return size if isinstance(size, int) else None
 
-
-def _is_check(node: Node) -> bool:
-    """Whether a node looks if a matrix was singular. No program can stop for that: its results are infinite or NaN."""
-    return node.target is torch.ops.higher_order.with_effects and node.args[1] is aten._linalg_check_errors.default
-
-
-def _is_here(node: Node) -> bool:
-    """Whether a node is of torch's CPU, or of sizes."""
-    value = node.meta.get("val")
-    tensors = [one for one in pytree.tree_leaves(value) if isinstance(one, torch.Tensor)]
-    if not tensors:
-        return not any(_is_there(one) for one in node.all_input_nodes)
-    if all(one.device.type == NAME for one in tensors):
-        return False
-    for one in node.all_input_nodes:
-        if _is_there(one):
-            raise TorchError(
-                f"{node.target}{_line(node)} brings a value from the cluster to {tensors[0].device} within a compiled "
-                "function; return the value and bring it there outside."
-            )
-    return True
-
-
-def _is_there(node: Node) -> bool:
-    values = pytree.tree_leaves(node.meta.get("val"))
-    return node.op != "placeholder" and any(isinstance(v, torch.Tensor) and v.device.type == NAME for v in values)
-
-
-def _check_lowered(node: Node, op: OpOverload) -> bool:
-    """Refuse what no program can do; whether it draws random numbers."""
-    if op is aten._local_scalar_dense.default:
-        raise TorchError(
-            f"{op}{_line(node)} gives Python a number, for which the program would have to end; return the tensor and "
-            "read it outside."
-        )
-    if lowerings.is_data_dependent(op, map_arg(node.args, lambda one: one.meta.get("val"))):  # pyright: ignore
-        raise TorchError(
-            f"{op}{_line(node)} has a result whose shape depends on data, which one program cannot have; compute "
-            "with a mask of the full shape, or leave that line out of torch.compile."
-        )
-    if op._schema.is_mutable or (lowerings.find(op) is None and op is not aten.sym_size.int):
-        if op.namespace not in ("aten", "prims"):
-            raise TorchError(_CUSTOM.format(op=op, line=_line(node)))
-        raise TorchError(
-            f"{op}{_line(node)} has no lowering to XLA; write it with other operators, or leave that line out of "
-            "torch.compile, where it runs on the client's CPU."
-        )
-    return lowerings.is_random(op)
-
-
-def _line(node: Node) -> str:
-    """Where the user's code calls it."""
-    trace_ = node.meta.get("stack_trace") or ""
-    lines = [line.strip() for line in trace_.splitlines() if line.strip()]
-    at = [i for i, line in enumerate(lines) if line.startswith("File ")]
-    if not at:
-        return ""
-    place = lines[at[-1]]
-    code = lines[at[-1] + 1] if at[-1] + 1 < len(lines) else ""
-    return f" (called at {place.removeprefix('File ')}: `{code}`)"
-
-
-_CUSTOM: Final = (
-    "{op}{line} has no lowering to XLA; give it one with polypath.torch.register_lowering(op, function on JAX arrays) "
-    "if it writes to none of its arguments, or leave that line out of torch.compile."
-)
-_WRITING: Final = frozenset({torch.ops.higher_order.auto_functionalized, torch.ops.higher_order.auto_functionalized_v2})
-"""What torch makes of an operator of the user's that writes to its arguments."""
 
 _SAME: Final = frozenset({aten.detach.default, aten.alias.default})
 

@@ -10,9 +10,9 @@ import torch
 from torch._library.custom_ops import CustomOpDef
 from torch._ops import OpOverload, OpOverloadPacket
 
+from polypath.torch.errors import TorchError
 from polypath.torch.kernels import dispatch
 from polypath.torch.lowerings.table import LOWERINGS, is_functional
-from polypath.torch.trace import TorchError
 
 _libraries: Final[dict[str, torch.library.Library]] = {}
 """By namespace."""

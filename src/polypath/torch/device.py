@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # pyright: ignore
 
-from polypath.torch import autocast, buffers, default_backend, device_module, frameworks, modules, processes
+from polypath.torch import autocast, buffers, default_backend, device_module, frameworks, modules, processes, storages
 from polypath.torch.buffers import DEVICE, NAME
-from polypath.torch.kernels import dispatch, host, rules, transfers
-from polypath.torch.trace import TorchError, trace
+from polypath.torch.errors import TorchError
+from polypath.torch.kernels import dispatch, host, recurrent, rules
+from polypath.torch.trace import trace
 
 _libraries: Final[list[torch.library.Library]] = []
 """What they register ends with them."""
@@ -32,8 +32,9 @@ def register() -> None:
     _setup_privateuseone_for_python_backend(NAME, module)
     device_module.register(module)
     _register_kernels()
-    _register_storages()
+    storages.register()
     autocast.register()
+    recurrent.register()
     modules.register()
     default_backend.register()
     processes.register()
@@ -41,7 +42,7 @@ def register() -> None:
     _start_autograd()
 
 
-class _Module(device_module.Streams, device_module.Memory, device_module.Properties):
+class _Module(device_module.Streams, device_module.Memory, device_module.Properties, device_module.RandomState):
     """`torch.polypath`: what torch asks a device's module for."""
 
     def is_initialized(self) -> bool:
@@ -52,19 +53,6 @@ class _Module(device_module.Streams, device_module.Memory, device_module.Propert
 
     def _is_in_bad_fork(self) -> bool:
         return trace.forked
-
-    def manual_seed(self, seed: int) -> None:
-        trace.manual_seed(int(seed))
-
-    def manual_seed_all(self, seed: int) -> None:
-        trace.manual_seed(int(seed))
-
-    def get_rng_state(self, device: Any = None) -> torch.Tensor:
-        return torch.tensor(trace.random_state(), dtype=torch.int64).view(torch.uint8)
-
-    def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
-        seed, drawn = state.cpu().view(torch.int64).tolist()
-        trace.set_random_state((seed, drawn))
 
 
 def _start_autograd() -> None:
@@ -85,12 +73,8 @@ def _start_autograd() -> None:
 def _register_kernels() -> None:
     library = torch.library.Library("aten", "IMPL")
     call = torch.compiler.disable(dispatch.call)  # What we do is nothing for Dynamo to trace.
-    library.impl("as_strided", buffers.as_strided, "PrivateUse1")
-    library.impl("view", buffers.view, "PrivateUse1")
-    library.impl("_reshape_alias", buffers.as_strided, "PrivateUse1")
-    library.impl("set_.source_Storage_storage_offset", buffers.set_, "PrivateUse1")
-    library.impl("set_.source_Storage", _set_whole, "PrivateUse1")
-    library.impl("set_.source_Tensor", _set_tensor, "PrivateUse1")
+    for name, kernel in _VIEW_KERNELS.items():
+        library.impl(name, torch.compiler.disable(kernel), "PrivateUse1")
     for name in torch._C._dispatch_get_all_op_names():
         op = _operator(name)
         if op is None or op.name().partition(".")[0].removeprefix("aten::") in _VIEWS or rules.is_view(op):
@@ -126,32 +110,11 @@ def _set_tensor(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     return buffers.set_(tensor, source.untyped_storage(), int(source.storage_offset()), source.shape, source.stride())
 
 
-# --- Storages: torch.save, torch.load, copy.deepcopy ------------------------------------------
-
-
-def _register_storages() -> None:
-    torch.serialization.register_package(0, _tag, _load)
-    _amend("clone", lambda storage: buffers.storage_like(storage._polypath))
-    _amend("cpu", lambda storage: transfers.download(buffers.bytes_of(storage), "UntypedStorage.cpu").untyped_storage())
-    _amend("data_ptr", lambda storage: storage._cdata)  # Which is only compared: there is no memory.
-
-
-def _amend(name: str, ours: Callable[[Any], Any]) -> None:
-    original = getattr(torch.UntypedStorage, name)
-
-    @functools.wraps(original)
-    def method(storage: torch.UntypedStorage) -> Any:
-        return ours(storage) if hasattr(storage, "_polypath") else original(storage)
-
-    setattr(torch.UntypedStorage, name, method)
-
-
-def _tag(storage: Any) -> str | None:
-    return NAME if storage.device.type == NAME else None
-
-
-def _load(storage: Any, location: str) -> Any:
-    if not location.startswith(NAME):
-        return None
-    data = torch.empty(0, dtype=torch.uint8).set_(storage)
-    return buffers.storage_of(transfers.upload(data), torch.uint8)
+_VIEW_KERNELS: Final = {
+    "as_strided": buffers.as_strided,
+    "view": buffers.view,
+    "_reshape_alias": buffers.as_strided,
+    "set_.source_Storage_storage_offset": buffers.set_,
+    "set_.source_Storage": _set_whole,
+    "set_.source_Tensor": _set_tensor,
+}

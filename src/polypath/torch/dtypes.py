@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-DTYPES: Final[dict[torch.dtype, Any]] = {
+KNOWN: Final[dict[torch.dtype, Any]] = {
     torch.bool: np.bool_,
     torch.uint8: np.uint8,
     torch.uint16: np.uint16,
@@ -29,8 +29,9 @@ DTYPES: Final[dict[torch.dtype, Any]] = {
     torch.float8_e4m3fnuz: ml_dtypes.float8_e4m3fnuz,
     torch.float8_e5m2: ml_dtypes.float8_e5m2,
     torch.float8_e5m2fnuz: ml_dtypes.float8_e5m2fnuz,
+    torch.float8_e8m0fnu: ml_dtypes.float8_e8m0fnu,
 }
-_JAX: Final = {name: np.dtype(dtype) for name, dtype in DTYPES.items()}
+_JAX: Final = {name: np.dtype(dtype) for name, dtype in KNOWN.items()}
 _TORCH: Final = {dtype: name for name, dtype in _JAX.items()}
 _BITS: Final = {1: torch.uint8, 2: torch.int16}
 """What carries a dtype that numpy alone does not know, by its bytes."""
@@ -49,8 +50,15 @@ def jax_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
-    """torch's name for a dtype of a JAX array."""
-    return _TORCH[np.dtype(dtype)]
+    """torch's name for a dtype of a JAX array.
+
+    Raises:
+        TypeError: torch has none whose elements it can compute with or copy.
+    """
+    found = _TORCH.get(np.dtype(dtype))
+    if found is None:
+        raise TypeError(f"torch has no dtype like {np.dtype(dtype)}; convert the array before, to float32 or int8 say.")
+    return found
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -12,11 +12,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import torch
 from torch import Tensor, nn
 from torch.__future__ import get_swap_module_params_on_conversion, set_swap_module_params_on_conversion
 
-from polypath.torch.buffers import NAME
+from polypath.torch.buffers import NAME, Buffer, buffer_of
 
 Convert = Callable[[Tensor], Tensor]
 
@@ -29,10 +30,17 @@ def register() -> None:
     def _apply(module: nn.Module, fn: Convert, recurse: bool = True) -> nn.Module:
         if get_swap_module_params_on_conversion() or not _moves(module, fn):
             return original(module, fn, recurse)
+        moved = _Moved(fn)
+        convert(module, moved, recurse)
+        moved.wait(lambda back: convert(module, back, recurse))
+        return module
+
+    def convert(module: nn.Module, fn: Convert, recurse: bool) -> None:
         shared = _shared(module)
         set_swap_module_params_on_conversion(True)
         try:
-            return original(module, fn, recurse)
+            original(module, fn, recurse)
+            return
         except RuntimeError as error:
             if "Couldn't swap" not in str(error):
                 raise
@@ -43,9 +51,38 @@ def register() -> None:
         for (owner, name), *others in shared:
             for other, its_name in others:
                 other._parameters[its_name] = owner._parameters[name]
-        return module
 
     setattr(nn.Module, "_apply", _apply)  # noqa: B010
+
+
+class _Moved:
+    """What a module's tensors were before they were moved, until they are known to be there."""
+
+    def __init__(self, fn: Convert) -> None:
+        self._fn = fn
+        self._before: dict[int, tuple[Buffer, Tensor]] = {}
+        """By the storage that each has now."""
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        moved = self._fn(tensor)
+        if moved.device.type == NAME != tensor.device.type:
+            buffer = buffer_of(moved)
+            self._before[id(buffer)] = buffer, tensor.data
+        return moved
+
+    def wait(self, back: Callable[[Convert], Any]) -> None:
+        """Wait for all of them. If there is no memory for one, `back` puts what they were into the module again."""
+        try:
+            arrays = [buffer.ref.array for buffer, _ in self._before.values()]
+            jax.block_until_ready([array for array in arrays if array is not None])
+        except jax.errors.JaxRuntimeError:
+            back(self._old)
+            raise
+
+    def _old(self, tensor: Tensor) -> Tensor:
+        if tensor.device.type != NAME:
+            return tensor
+        return self._before.get(id(buffer_of(tensor)), (None, tensor))[1]
 
 
 class _Apart:

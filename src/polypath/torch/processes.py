@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.multiprocessing import reductions
 
 from polypath.torch.buffers import NAME
-from polypath.torch.trace import TorchError
+from polypath.torch.errors import TorchError
 
 _libraries: Final[list[torch.library.Library]] = []
 

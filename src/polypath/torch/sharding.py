@@ -11,7 +11,9 @@ import torch
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from polypath.torch.buffers import NAME, buffer_of, form_of
-from polypath.torch.trace import Ref, TorchError, trace
+from polypath.torch.errors import TorchError
+from polypath.torch.programs import Ref
+from polypath.torch.trace import trace
 
 Axes = str | tuple[str, ...] | None
 Spec = Sequence[Axes]
@@ -89,10 +91,14 @@ def _place(what: str, tensor: torch.Tensor, mesh: Mesh, spec: Spec) -> None:
     automatic = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
     sharding = NamedSharding(automatic, PartitionSpec(*spec))
     array = trace.value(buffer.ref)
-    with jax.enable_x64(True):
-        placed = jax.device_put(array, sharding)
+    placed = None
+    if array.sharding != sharding:
+        with jax.enable_x64(True):
+            placed = jax.device_put(array, sharding, may_alias=False)
+        placed.block_until_ready()  # If there is no memory for it, the tensor stays as it was.
     buffer.place(sharding)  # First, or the value would be laid out as before.
-    buffer.set(Ref(buffer.ref.shape, buffer.ref.dtype, placed))
+    if placed is not None:
+        buffer.set(Ref(buffer.ref.shape, buffer.ref.dtype, placed))
 
 
 def _check(what: str, tensor: torch.Tensor, mesh: Mesh, spec: Spec) -> None:

@@ -20,7 +20,8 @@ from jax.sharding import Mesh  # noqa: E402
 
 import polypath.torch as pt  # noqa: E402
 from polypath.torch.buffers import buffer_of  # noqa: E402
-from polypath.torch.trace import MANY_ALONE, MOST_NODES, trace  # noqa: E402
+from polypath.torch.eager import MANY_ALONE  # noqa: E402
+from polypath.torch.trace import MOST_NODES, trace  # noqa: E402
 
 DEVICE = pt.device()
 # What torch says of itself while it compiles.

@@ -1,13 +1,15 @@
-"""The process that uses operators on the device; it tells of each as a process that runs tests does."""
+"""The process that uses entries of torch's databases on the device; it tells of each as a process of tests does."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
 import traceback
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import msgspec
@@ -15,10 +17,10 @@ import msgspec
 from polypath.conformance import events
 from polypath.conformance.child import Teller, describe
 from polypath.conformance.events import Begun, Done, Ended, Outcome, Request, Unusable
-from polypath.torch.conformance.verdicts import Variant, of_test, test_name, told
+from polypath.torch.conformance.verdicts import VARIANTS, Found, Kind, Test, Verdict, told
 
 LIMIT: Final = "POLYPATH_TORCH_CONFORMANCE_SAMPLES"
-"""The variable that says how many samples an operator gets at most."""
+"""The variable that says how many samples an entry gets at most in each variant."""
 
 
 def main() -> None:
@@ -35,40 +37,43 @@ def main() -> None:
 
 
 def _run(request: Request, teller: Teller) -> None:
-    operators = _operators()
-    every = [test_name(name, variant) for name in operators for variant in Variant]
-    teller.tell(events.Found(every))
+    entries = {kind: _module(kind).entries() for kind in Kind}
+    every = [Test(kind, name, variant) for kind in Kind for name in entries[kind] for variant in VARIANTS[kind]]
+    teller.tell(events.Found([str(test) for test in every]))
     if request.tests == []:
         return
     import polypath.torch
-    from polypath.torch.conformance.compare import check
     from polypath.torch.kernels import host
 
     device = polypath.torch.device()
     calls = _counted(host)
-    for test in every if request.tests is None else request.tests:
-        teller.tell(Begun(test))
+    for text in [str(test) for test in every] if request.tests is None else request.tests:
+        teller.tell(Begun(text))
         began = time.monotonic()
-        name, variant = of_test(test)
+        test = Test.of(text)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = check(operators[name], variant, device, int(os.environ[LIMIT]), calls)
+                found = _check(test, entries[test.kind][test.name], device, calls)
             outcome, reason = told(found)
         except Exception as error:  # Of the samples themselves.
             traceback.print_exc()
             outcome, reason = Outcome.FAILED, f"raises: {describe(type(error), error)}"
-        teller.tell(Ended(test, outcome, reason, round(time.monotonic() - began, 3)))
+        teller.tell(Ended(text, outcome, reason, round(time.monotonic() - began, 3)))
 
 
-def _operators() -> dict[str, Any]:
-    """Those of the database, by name."""
-    import importlib
+def _check(test: Test, entry: Any, device: Any, calls: list[str]) -> Found:
+    from polypath.torch.conformance.compare import NotHere, check
 
-    database: Any = importlib.import_module("torch.testing._internal.common_methods_invocations")
-    # Some seed the generator at each use, so that what they draw would not be known as random.
-    database.wrapper_set_seed = lambda op, *args, **kwargs: op(*args, **kwargs)
-    return {op.full_name: op for op in database.op_db}
+    try:
+        return check(_module(test.kind).cases(entry, test.variant), device, int(os.environ[LIMIT]), calls)
+    except NotHere as why:
+        return Found(Verdict.ABSENT, str(why))
+
+
+def _module(kind: Kind) -> ModuleType:
+    """What knows the entries of that database, and how they are used."""
+    return importlib.import_module(f"polypath.torch.conformance.{kind}")
 
 
 def _counted(host: Any) -> list[str]:

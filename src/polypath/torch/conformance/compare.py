@@ -1,43 +1,36 @@
-"""One operator of torch's test database, in one variant: torch's CPU beside the device.
+"""One use of something on torch's CPU and on the device, compared.
 
 Owns what "agrees" means: the same structure, types and shapes, and values as near as `RTOL` and `ATOL` say, or as
-near to what torch's CPU computes in float64 as what it computes in float32 is, within `_SLACK`. An operator
-whose results torch's CPU does not repeat with another seed is random: then types and shapes are compared,
+near to what torch's CPU computes in float64 as what it computes in the narrower type is, within `_SLACK`. Where
+torch's CPU does not repeat a result with another seed, it is random: then types and shapes are compared,
 and the values as two samples of one distribution (Kolmogorov and Smirnov). Singular and eigenvectors are compared
 but for their signs, which are anybody's choice. Uninitialized memory has no values.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from polypath.conformance.child import describe
-from polypath.torch.conformance.verdicts import Found, Variant, Verdict, worst
+from polypath.torch.conformance.verdicts import Found, Verdict, worst
 
 RTOL: Final = 1e-4
 ATOL: Final = 1e-5
 _LEAST_CHANCE: Final = 1e-6
 """Two samples that are this unlikely to be of one distribution are not."""
 _DRAWS: Final = 1000
-_UNINITIALIZED: Final = ("empty", "new_empty", "resize_")
-_UP_TO_SIGN: Final = frozenset(
-    ("svd", "linalg.svd", "svd_lowrank", "pca_lowrank", "linalg.eigh", "linalg.eig", "symeig")
-)
-_BY_CHANNEL: Final = ("dropout2d", "dropout3d", "feature_")
-"""They draw once for many values, so that only the means of several uses are draws of their own."""
 _SLACK: Final = 4.0
-
-Sample = Any
-"""torch's `SampleInput`."""
-_Use = Callable[[Any, Sample, torch.device], list[Any]]
-_Once = Callable[[torch.device], list[Any]]
-"""Uses an operator once, there: all that is to be compared."""
+_NARROW: Final = (torch.float32, torch.complex64, torch.float16, torch.bfloat16)
+"""Types of which float64 is an exact reference."""
+CPU: Final = torch.device("cpu")
 
 
 class Disagreement(Exception):
@@ -45,23 +38,34 @@ class Disagreement(Exception):
 
 
 class NotHere(Exception):
-    """This sample says nothing about this variant."""
+    """This case says nothing about this variant."""
 
 
-def check(op: Any, variant: Variant, device: torch.device, limit: int, on_host: list[str]) -> Found:
-    """Use the operator with its samples.
+@dataclass(frozen=True)
+class Case:
+    """One use, which may be repeated."""
+
+    use: Callable[[torch.device], list[Any]]
+    """Uses it once, there: all that is to be compared."""
+    exact: Callable[[], list[Any]]
+    """The same on torch's CPU in float64."""
+    label: str = ""
+    """What tells it from the other cases of its entry."""
+    uninitialized: bool = False
+    up_to_sign: bool = False
+    by_means: bool = False
+    """It draws once for many values, so that only the means of several uses are draws of their own."""
+
+
+def check(cases: Iterable[Case], device: torch.device, limit: int, on_host: list[str]) -> Found:
+    """Compare each case.
 
     Args:
-        limit: the most samples; more are thinned out evenly.
+        limit: the most cases; more are thinned out evenly.
         on_host: gets the name of each operator that runs on the client's CPU.
     """
-    if torch.float32 not in op.dtypes:
-        return Found(Verdict.ABSENT, "it takes no float32")
-    if not _has(op, variant):
-        return Found(Verdict.ABSENT, "there is no such variant")
-    samples = _thinned(list(_samples(op, variant is Variant.BACKWARD)), limit)
     on_host.clear()
-    found = [_check_one(op, variant, sample, device) for sample in samples]
+    found = [_check_one(case, device) for case in thinned(list(cases), limit)]
     used = [one for one in found if one.verdict is not Verdict.ABSENT]
     if not used:
         return Found(Verdict.ABSENT, found[0].reason if found else "there are no samples")
@@ -74,159 +78,101 @@ def check(op: Any, variant: Variant, device: torch.device, limit: int, on_host: 
     return Found(decisive.verdict, f"{same} of {len(used)} samples: {decisive.reason}")
 
 
-def _samples(op: Any, requires_grad: bool) -> Iterator[Sample]:
-    torch.manual_seed(0)
-    return op.sample_inputs("cpu", torch.float32, requires_grad=requires_grad)
+def thinned(cases: list[Any], limit: int) -> list[Any]:
+    """At most so many of them, drawn evenly."""
+    step = max(len(cases) / limit, 1.0)
+    return [cases[int(step * at)] for at in range(min(limit, len(cases)))]
 
 
-def _thinned(samples: list[Sample], limit: int) -> list[Sample]:
-    step = max(len(samples) / limit, 1.0)
-    return [samples[int(step * at)] for at in range(min(limit, len(samples)))]
-
-
-def _has(op: Any, variant: Variant) -> bool:
-    return {
-        Variant.FORWARD: True,
-        Variant.BACKWARD: op.supports_autograd,
-        Variant.IN_PLACE: op.inplace_variant is not None,
-        Variant.OUT: op.supports_out,
-    }[variant]
-
-
-def _check_one(op: Any, variant: Variant, sample: Sample, device: torch.device) -> Found:
-    use = functools.partial(_USES[variant], op, sample)
+def _check_one(case: Case, device: torch.device) -> Found:
+    named = f"{case.label}: " if case.label else ""
     try:
         torch.manual_seed(0)
-        expected = use(torch.device("cpu"))
+        expected = case.use(CPU)
     except NotHere as why:
         return Found(Verdict.ABSENT, str(why))
     except Exception as error:
         return Found(Verdict.ABSENT, f"torch's CPU refuses: {describe(type(error), error)}")
-    if not _tensors((sample.input, sample.args, sample.kwargs)):  # It makes one out of nothing.
-        use = functools.partial(_with_default, use)
     try:
-        exact = functools.partial(_USES[variant], op, _in_float64(sample))
-        _compare(op, expected, use(device), use, exact, device)
+        _compare(case, expected, case.use(device), device)
+    except NotHere as why:
+        return Found(Verdict.ABSENT, str(why))
     except Disagreement as difference:
-        return Found(Verdict.WRONG, str(difference))
+        return Found(Verdict.WRONG, f"{named}{difference}")
     except Exception as error:
-        return Found(Verdict.RAISES, describe(type(error), error))
+        return Found(Verdict.RAISES, f"{named}{describe(type(error), error)}")
     return Found(Verdict.AGREE)
 
 
-# --- Using an operator ------------------------------------------------------------------------
+# --- What cases are made of -------------------------------------------------------------------
 
 
-def _placed(value: Any, device: torch.device) -> Any:
+def placed(value: Any, device: torch.device) -> Any:
+    """A copy of a sample's tensors there, and in place of the CPU that device."""
+
     def place(leaf: Any) -> Any:
+        if isinstance(leaf, PackedSequence):  # Its sizes stay on the CPU.
+            return PackedSequence(
+                place(leaf.data), leaf.batch_sizes.clone(), place(leaf.sorted_indices), place(leaf.unsorted_indices)
+            )
         if isinstance(leaf, torch.Tensor):
             return leaf.detach().clone().to(device).requires_grad_(leaf.requires_grad)
         if isinstance(leaf, torch.device) or (isinstance(leaf, str) and leaf == "cpu"):
             return device
         return leaf
 
-    return pytree.tree_map(place, value)
+    return pytree.tree_map(place, value, is_leaf=lambda one: isinstance(one, PackedSequence))
 
 
-def _with_default(use: _Once, device: torch.device) -> list[Any]:
-    with device:
-        return use(device)
+def cast(value: Any, before: torch.dtype, after: torch.dtype) -> Any:
+    """A sample with one dtype in place of another."""
+
+    def to(leaf: Any) -> Any:
+        if isinstance(leaf, PackedSequence):
+            return PackedSequence(to(leaf.data), *leaf[1:])
+        if isinstance(leaf, torch.Tensor) and leaf.dtype is before:
+            return leaf.detach().to(after).requires_grad_(leaf.requires_grad)
+        return after if leaf is before else leaf
+
+    return pytree.tree_map(to, value, is_leaf=lambda one: isinstance(one, PackedSequence))
 
 
-def _given(sample: Sample, device: torch.device) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    return _placed((sample.input, tuple(sample.args), dict(sample.kwargs)), device)
+def tensors(value: Any) -> list[torch.Tensor]:
+    """All tensors in a structure."""
+    return [one for one in pytree.tree_leaves(value) if isinstance(one, torch.Tensor)]
 
 
-def _forward(op: Any, sample: Sample, device: torch.device) -> list[Any]:
-    x, args, kwargs = _given(sample, device)
-    return [op(x, *args, **kwargs)]
+def gradients(result: Any, inputs: Any, device: torch.device) -> list[torch.Tensor]:
+    """The gradients of all in `inputs` that has one, for random gradients of `result`.
 
-
-def _backward(op: Any, sample: Sample, device: torch.device) -> list[Any]:
-    given = _given(sample, device)
-    x, args, kwargs = given
-    result = op(x, *args, **kwargs)
-    differentiable = sample.output_process_fn_grad(result) if sample.output_process_fn_grad else result
-    outputs = [one for one in _tensors(differentiable) if one.requires_grad]
-    inputs = [one for one in _tensors(given) if one.requires_grad]
-    if not outputs or not inputs:
+    Raises:
+        NotHere: nothing has one.
+    """
+    outputs = [one for one in tensors(result) if one.requires_grad]
+    wanted = [one for one in tensors(inputs) if one.requires_grad]
+    if not outputs or not wanted:
         raise NotHere("nothing in it has a gradient")
     generator = torch.Generator().manual_seed(1)
-    seeds = [torch.randn(one.shape, generator=generator, dtype=one.dtype).to(device) for one in outputs]
-    gradients: Any = torch.autograd.grad(outputs, inputs, seeds, allow_unused=True)
+    kinds = [torch.complex128 if one.dtype.is_complex else torch.float64 for one in outputs]
+    seeds = [
+        torch.randn(one.shape, generator=generator, dtype=kind).to(one.dtype).to(device)
+        for one, kind in zip(outputs, kinds, strict=True)
+    ]
+    found: Any = torch.autograd.grad(outputs, wanted, seeds, allow_unused=True)
     # One that is not there is zero.
-    return [torch.zeros_like(x) if one is None else one for x, one in zip(inputs, gradients, strict=True)]
-
-
-def _view_of_base(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A view with the same values, that has gaps in memory, and what it is a view of."""
-    base = torch.stack([x.detach(), x.detach()], -1)
-    return base, base[..., 0]
-
-
-def _in_place(op: Any, sample: Sample, device: torch.device) -> list[Any]:
-    if sample.broadcasts_input or not isinstance(sample.input, torch.Tensor):
-        raise NotHere("its result is larger than its input")
-    x, args, kwargs = _given(sample, device)
-    base, view = _view_of_base(x)
-    with torch.no_grad():
-        result = op.inplace_variant(view, *args, **kwargs)
-    return [result, base]
-
-
-def _out(op: Any, sample: Sample, device: torch.device) -> list[Any]:
-    given = _given(sample, torch.device("cpu"))
-    with torch.no_grad():
-        likes = op(given[0], *given[1], **given[2])
-    if not all(isinstance(one, torch.Tensor) for one in _items(likes)):
-        raise NotHere("its result is no tensor")
-    if device.type == "cpu":
-        return _written(op, sample, likes)
-    x, args, kwargs = _given(sample, device)
-    pairs = [_view_of_base(torch.full_like(one, 1).to(device)) for one in _items(likes)]
-    views = [view for _, view in pairs]
-    with torch.no_grad():
-        result = op(x, *args, **kwargs, out=views[0] if isinstance(likes, torch.Tensor) else tuple(views))
-    if result is not None and any(one is not view for one, view in zip(_items(result), views, strict=True)):
-        raise Disagreement("the result is not what was given as out=")
-    return [views, [base for base, _ in pairs]]
-
-
-def _written(op: Any, sample: Sample, likes: Any) -> list[Any]:
-    """What ought to be in views and bases. The CPU itself crashes at some views, or writes elsewhere: it gets none."""
-    x, args, kwargs = _given(sample, torch.device("cpu"))
-    outs = [torch.ones_like(one, memory_format=torch.contiguous_format) for one in _items(likes)]
-    with torch.no_grad():
-        op(x, *args, **kwargs, out=outs[0] if isinstance(likes, torch.Tensor) else tuple(outs))
-    return [outs, [torch.stack([one, torch.ones_like(one)], -1) for one in outs]]
-
-
-_USES: Final[dict[Variant, _Use]] = {
-    Variant.FORWARD: _forward,
-    Variant.BACKWARD: _backward,
-    Variant.IN_PLACE: _in_place,
-    Variant.OUT: _out,
-}
-
-
-def _items(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    return [one for one in pytree.tree_leaves(value) if isinstance(one, torch.Tensor)]
+    return [torch.zeros_like(x) if one is None else one for x, one in zip(wanted, found, strict=True)]
 
 
 # --- Comparing --------------------------------------------------------------------------------
 
 
-def _compare(
-    op: Any, expected: list[Any], found: list[Any], use: _Once, exact: Callable[[torch.device], Any], device: Any
-) -> None:
+def _compare(case: Case, expected: list[Any], found: list[Any], device: torch.device) -> None:
     theirs, ours = pytree.tree_leaves(expected), pytree.tree_leaves(found)
     if len(theirs) != len(ours):
         raise Disagreement(f"{len(ours)} results instead of {len(theirs)}")
     for at, (want, got) in enumerate(zip(theirs, ours, strict=True)):
+        if isinstance(want, float) and isinstance(got, float) and math.isclose(want, got, rel_tol=RTOL, abs_tol=ATOL):
+            continue
         if not isinstance(want, torch.Tensor) or not isinstance(got, torch.Tensor):
             if type(want) is not type(got) or want != got:
                 raise Disagreement(f"result {at} is {got!r} instead of {want!r}")
@@ -237,15 +183,15 @@ def _compare(
             )
         if got.device.type != device.type:
             raise Disagreement(f"result {at} is on {got.device}")
-        if op.name.startswith(_UNINITIALIZED):
+        if case.uninitialized:
             continue
         difference = _difference(want, got)
-        if not difference or (op.name in _UP_TO_SIGN and not _difference(want.abs(), got.abs())):
+        if not difference or (case.up_to_sign and not _difference(want.abs(), got.abs())):
             continue
-        if _is_random(use, at, want):
-            if not _is_one_distribution(use, at, device, any(name in op.name for name in _BY_CHANNEL)):
+        if _is_random(case, at, want):
+            if not _is_one_distribution(case, at, device):
                 raise Disagreement(f"result {at}: random values of another distribution")
-        elif not _is_as_exact(want, got, exact, at):
+        elif not _is_as_exact(case, want, got, at):
             raise Disagreement(f"result {at}: {difference}")
 
 
@@ -258,20 +204,11 @@ def _difference(want: torch.Tensor, got: torch.Tensor) -> str:
     return ""
 
 
-def _in_float64(sample: Sample) -> Sample:
-    def wider(leaf: Any) -> Any:
-        if isinstance(leaf, torch.Tensor) and leaf.dtype is torch.float32:
-            return leaf.detach().double().requires_grad_(leaf.requires_grad)
-        return torch.float64 if leaf is torch.float32 else leaf
-
-    return sample.transform(wider)
-
-
-def _is_as_exact(want: torch.Tensor, got: torch.Tensor, exact: Callable[[torch.device], Any], at: int) -> bool:
-    if want.dtype not in (torch.float32, torch.complex64):
+def _is_as_exact(case: Case, want: torch.Tensor, got: torch.Tensor, at: int) -> bool:
+    if want.dtype not in _NARROW:
         return False
     try:
-        reference: torch.Tensor = pytree.tree_leaves(exact(torch.device("cpu")))[at]
+        reference: torch.Tensor = pytree.tree_leaves(case.exact())[at]
     except Exception:
         return False  # It has no float64.
     theirs, ours = ((one.detach().cpu() - reference).abs() for one in (want, got))
@@ -279,26 +216,25 @@ def _is_as_exact(want: torch.Tensor, got: torch.Tensor, exact: Callable[[torch.d
     return bool((ours <= allowed).all()) and ours.shape == theirs.shape
 
 
-def _is_random(use: _Once, at: int, want: torch.Tensor) -> bool:
+def _is_random(case: Case, at: int, want: torch.Tensor) -> bool:
     for seed in range(1, 5):
         torch.manual_seed(seed)
-        again = pytree.tree_leaves(use(torch.device("cpu")))[at]
-        if _difference(want, again):
+        if _difference(want, pytree.tree_leaves(case.use(CPU))[at]):
             return True
     return False
 
 
-def _is_one_distribution(use: _Once, at: int, device: torch.device, by_means: bool) -> bool:
+def _is_one_distribution(case: Case, at: int, device: torch.device) -> bool:
     from scipy import stats
 
     drawn: list[np.ndarray[Any, Any]] = []
-    for place in (torch.device("cpu"), device):
+    for place in (CPU, device):
         values: list[np.ndarray[Any, Any]] = []
         for seed in range(20):
             torch.manual_seed(seed)
-            one: torch.Tensor = pytree.tree_leaves(use(place))[at]
+            one: torch.Tensor = pytree.tree_leaves(case.use(place))[at]
             flat = one.detach().cpu().abs().double().reshape(-1).numpy()
-            values.append(flat.mean(keepdims=True) if by_means else flat)
+            values.append(flat.mean(keepdims=True) if case.by_means else flat)
             if sum(one.size for one in values) >= _DRAWS:
                 break
         drawn.append(np.concatenate(values))

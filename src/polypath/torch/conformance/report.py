@@ -1,15 +1,15 @@
-"""The table: operators and what came of them, as a page and as lines in a terminal. Pure."""
+"""The tables: entries and what came of them, as a page and as lines in a terminal. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
-from polypath.torch.conformance.verdicts import Found, Variant, Verdict, worst
+from polypath.torch.conformance.verdicts import VARIANTS, Found, Kind, Test, Variant, Verdict, worst
 
 _FINE: Final = (Verdict.AGREE, Verdict.HOST)
 
@@ -23,36 +23,47 @@ class Setting(msgspec.Struct, frozen=True):
     samples: int
 
 
-class Report(msgspec.Struct, frozen=True):
-    """Everything that a run found out."""
+class Counted(msgspec.Struct, frozen=True):
+    """What came of the entries of one database."""
 
-    setting: Setting
-    operators: dict[str, dict[Variant, Found]]
+    entries: dict[str, dict[Variant, Found]]
 
     @property
     def counted(self) -> dict[str, Found]:
-        """The operators that torch's CPU can do in float32, with what decides about each."""
-        every = {name: worst(list(found.values())) for name, found in self.operators.items()}
+        """The entries that torch's CPU can do in float32, with what decides about each."""
+        every = {name: worst(list(found.values())) for name, found in self.entries.items()}
         return {name: found for name, found in every.items() if found.verdict is not Verdict.ABSENT}
 
     @property
     def left_out(self) -> dict[str, str]:
         """The others, and why."""
+        counted = self.counted
         return {
-            name: found[Variant.FORWARD].reason if Variant.FORWARD in found else ""
-            for name, found in self.operators.items()
-            if name not in self.counted
+            name: next((one.reason for one in found.values()), "")
+            for name, found in self.entries.items()
+            if name not in counted
         }
 
 
+class Report(msgspec.Struct, frozen=True):
+    """Everything that a run found out."""
+
+    setting: Setting
+    results: dict[Kind, dict[str, dict[Variant, Found]]]
+
+
 def summary(report: Report) -> str:
-    """The sums, in two sentences."""
-    counts = Counter(found.verdict for found in report.counted.values())
-    total = max(len(report.counted), 1)
+    """The sums, in two sentences for each database."""
+    return "\n".join(_summary(kind, Counted(entries)) for kind, entries in report.results.items())
+
+
+def _summary(kind: Kind, of: Counted) -> str:
+    counts = Counter(found.verdict for found in of.counted.values())
+    total = max(len(of.counted), 1)
     agree = sum(counts[one] for one in _FINE)
     others = ", ".join(f"{counts[one]} {_phrase(one)}" for one in Verdict if counts[one] and one not in _FINE)
     return (
-        f"{agree} of {len(report.counted)} operators agree with torch's CPU ({100 * agree / total:.1f} %), "
+        f"{agree} of {len(of.counted)} {kind} agree with torch's CPU ({100 * agree / total:.1f} %), "
         f"{counts[Verdict.HOST]} of them with the client's CPU for some part. "
         f"Others: {others or 'none'}; wrong: {counts[Verdict.WRONG]}."
     )
@@ -62,58 +73,80 @@ def _phrase(verdict: Verdict) -> str:
     return {Verdict.RAISES: "raise an error", Verdict.HUNG: "hang", Verdict.CRASHED: "crash"}.get(verdict, verdict)
 
 
-def progress_line(name: str, variant: Variant, found: Found) -> str:
+def progress_line(test: Test, found: Found) -> str:
     """A result that somebody should look at."""
-    return f"{name}, {variant}: {found.verdict}{': ' if found.reason else ''}{found.reason}"
+    return f"{test.name}, {test.variant}: {found.verdict}{': ' if found.reason else ''}{found.reason}"
+
+
+_USED: Final = {
+    Kind.OPERATORS: "Every operator of `op_db`, in float32. Compared are the results of the forward pass, the "
+    "gradients, the in-place variant on a view with gaps and its base, and the `out=` variant into such a view and its "
+    "base.",
+    Kind.MODULES: "Every module of `module_db`, with the same parameters on both; where training differs from "
+    "evaluation, in both. Compared are the results and the buffers of a forward pass in float32; the gradients of "
+    "inputs and parameters; both again in float64, and the results in bfloat16; the state after it was saved on the "
+    "device and loaded on the CPU, with the results of a module that loaded it on the device; and forward and backward "
+    'of the module under `torch.compile(backend="polypath")`.',
+    Kind.OPTIMIZERS: "Every configuration of every optimizer of `optim_db`, also with the flags that torch offers on "
+    "accelerators (`foreach`, `fused`, `differentiable`, `capturable`, a learning rate as a tensor). Compared are the "
+    "losses, the parameters and the optimizer's state: after three steps; after two steps on the device, two on the "
+    "CPU and two on the device again, with the state saved and loaded in between; and after three steps under "
+    '`torch.compile(backend="polypath")`, each of forward, backward and the optimizer.',
+}
 
 
 def markdown(report: Report, tolerances: tuple[float, float]) -> str:
-    """The page: how it was made, what does not agree and why, and every operator."""
+    """The page: how it was made, what does not agree and why, and every entry."""
     setting = report.setting
     versions = ", ".join(f"{name} {version}" for name, version in setting.versions.items())
     rtol, atol = tolerances
     lines = [
-        "# PyTorch's operator tests",
+        f"# PyTorch's own tests of {_listed(list(report.results))}",
         "",
-        f"Every operator of PyTorch's test database (`op_db`, float32, at most {setting.samples} samples of each, "
-        f"drawn evenly) on `polypath.torch.device()`, {setting.where}, beside torch's CPU. Compared are the structure "
-        f"of the results, dtypes, shapes and values (relative {rtol:g} and absolute {atol:g} for float32; PyTorch "
-        "compares CUDA with its CPU at 1e-3): of the forward pass, of the gradients, of the in-place variant on a "
-        "view with gaps and of its base, and of the `out=` variant into such a view and of its base. What is random "
-        "is compared as two samples of one distribution, and uninitialized memory by shape.",
-        "",
-        f"**{summary(report)}**",
+        f"The entries of PyTorch's test databases on `polypath.torch.device()`, {setting.where}, beside torch's CPU: "
+        f"at most {setting.samples} samples of each, drawn evenly. Results must have the same structure, dtypes, "
+        f"shapes and values (relative {rtol:g} and absolute {atol:g} for float32; PyTorch compares CUDA with its CPU "
+        "at 1e-3). What is random is compared as two samples of one distribution, and uninitialized memory by shape.",
         "",
         f"Made by `{setting.command}` with {versions}.",
         "",
         "`agree`; `host`: agrees, but some part ran on the client's CPU, as what has a result whose shape depends "
         "on data must; `raises`: the device refuses what torch's CPU does; `-`: there is no such variant, or "
-        "torch's CPU refuses it too.",
-        "",
-        "## What does not agree",
-        "",
+        "torch's CPU refuses it too, or Dynamo compiles nothing of it (it leaves recurrent networks out).",
     ]
-    differing = [
-        (name, variant, found)
-        for name, variants in report.operators.items()
-        for variant, found in variants.items()
-        if found.verdict not in (Verdict.ABSENT, *_FINE)
-    ]
-    lines += [f"- `{name}`, {variant}, **{one.verdict}**: {_cell(one.reason)}" for name, variant, one in differing]
-    lines += [] if differing else ["Nothing."]
-    lines += ["", "## Operators", "", *_table(report.operators, report.counted)]
-    lines += ["", "## Left out", "", "Operators that torch's CPU does not do in float32.", ""]
-    lines += [f"- {_cell(why)}: {names}" for why, names in _by_reason(report.left_out).items()]
+    for kind, entries in report.results.items():
+        lines += ["", f"## {kind.capitalize()}", "", _USED[kind], "", *_section(kind, Counted(entries))]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(operators: Mapping[str, Mapping[Variant, Found]], wanted: Iterable[str]) -> list[str]:
-    lines = [f"| operator | {' | '.join(Variant)} |", "| --- |" + " --- |" * len(Variant)]
+def _section(kind: Kind, of: Counted) -> list[str]:
+    lines = [f"**{_summary(kind, of)}**", ""]
+    differing = [
+        (name, variant, found)
+        for name, variants in of.entries.items()
+        for variant, found in variants.items()
+        if found.verdict not in (Verdict.ABSENT, *_FINE)
+    ]
+    lines += ["What does not agree:" if differing else "Nothing differs.", ""]
+    lines += [f"- `{name}`, {variant}, **{one.verdict}**: {_cell(one.reason)}" for name, variant, one in differing]
+    lines += ["", *_table(kind, of)]
+    if of.left_out:
+        lines += ["", "Left out, as torch's CPU does not do them in float32:", ""]
+        lines += [f"- {_cell(why)}: {names}" for why, names in _by_reason(of.left_out).items()]
+    return lines
+
+
+def _table(kind: Kind, of: Counted) -> list[str]:
+    lines = [f"| {kind} | {' | '.join(VARIANTS[kind])} |", "| --- |" + " --- |" * len(VARIANTS[kind])]
     nothing = Found(Verdict.ABSENT)
-    for name in sorted(wanted):
-        cells = (operators[name].get(variant, nothing).verdict for variant in Variant)
+    for name in sorted(of.counted):
+        cells = (of.entries[name].get(variant, nothing).verdict for variant in VARIANTS[kind])
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def _listed(kinds: list[Kind]) -> str:
+    return " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
 
 
 def _by_reason(left_out: Mapping[str, str]) -> dict[str, str]:

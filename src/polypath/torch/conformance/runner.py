@@ -1,4 +1,4 @@
-"""Runs all operators in processes, and goes on behind those that crash or hang. Imports no torch."""
+"""Runs the entries of torch's databases in processes, and goes on behind those that crash or hang. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polypath.conformance.cluster import GivenCluster, TestCluster
 from polypath.conformance.environment import here_environment, plain_environment
 from polypath.conformance.process import FileRun, Limits, TestRun, run_file
 from polypath.errors import ClusterError
-from polypath.torch.conformance.verdicts import Found, Variant, heard, of_test
+from polypath.torch.conformance.verdicts import Found, Kind, Test, Variant, heard
 
 _CHILD: Final = "polypath.torch.conformance.child"
 _AT_ONCE: Final = 160
@@ -37,27 +37,29 @@ class Plan(msgspec.Struct, frozen=True):
     limits: Limits = Limits(test=60.0)
 
 
-Told = Callable[[str, Variant, Found], None]
-Results = dict[str, dict[Variant, Found]]
+Told = Callable[[Test, Found], None]
+Results = dict[Kind, dict[str, dict[Variant, Found]]]
 
 
-def run(plan: Plan, names: Sequence[str] | None, told: Told) -> Results:
-    """Use these operators, or all.
+def run(plan: Plan, kinds: Sequence[Kind], names: Sequence[str] | None, told: Told) -> Results:
+    """Use the entries of these names, or all, of these databases.
 
     Args:
         told: is called with each result when it is there.
 
     Raises:
-        ClusterError: the processes could not even begin, or a name is none of an operator.
+        ClusterError: the processes could not even begin, or a name is none of an entry.
     """
-    tests = _tests(plan, names)
-    every = list(dict.fromkeys(of_test(test)[0] for test in tests))
-    results: Results = {name: {} for name in every}
+    tests = _tests(plan, kinds, names)
+    every = list(dict.fromkeys((test.kind, test.name) for test in tests))
+    results: Results = {}
+    for kind, name in every:
+        results.setdefault(kind, {})[name] = {}
     stop = threading.Event()
     with ThreadPoolExecutor(plan.jobs, "torch-conformance") as lanes:
         try:
             for lane in [
-                lanes.submit(_run_lane, plan, [test for test in tests if of_test(test)[0] in mine], told, results, stop)
+                lanes.submit(_run_lane, plan, [one for one in tests if one[:2] in mine], told, results, stop)
                 for mine in (frozenset(every[at :: plan.jobs]) for at in range(plan.jobs))
             ]:
                 lane.result()
@@ -67,39 +69,39 @@ def run(plan: Plan, names: Sequence[str] | None, told: Told) -> Results:
     return results
 
 
-def _run_lane(plan: Plan, tests: list[str], told: Told, results: Results, stop: threading.Event) -> None:
-    """Use some of the operators, on a cluster of the lane's own."""
+def _run_lane(plan: Plan, tests: list[Test], told: Told, results: Results, stop: threading.Event) -> None:
+    """Use some of the entries, on a cluster of the lane's own."""
     cluster = None if plan.plain else _cluster(plan)
     try:
         while tests:
             chunk = tests[:_AT_ONCE]
-            ran = _process(plan, chunk, cluster, f"from-{tests[0].replace('/', '.')}", stop)
+            log = f"from-{chunk[0]}".replace("/", ".").replace(" ", "-")
+            ran = _process(plan, chunk, cluster, log, stop)
             done = _finished(ran)
             if not done:
-                raise ClusterError(f"The operators could not be run: {ran.note or 'no result'}; see {plan.logs}.")
-            for test, one in done.items():
-                name, variant = of_test(test)
-                found = heard(one)
-                results[name][variant] = found
-                told(name, variant, found)
-            tests = [test for test in tests if test not in done]
+                raise ClusterError(f"The tests could not be run: {ran.note or 'no result'}; see {plan.logs}.")
+            for text, one in done.items():
+                test, found = Test.of(text), heard(one)
+                results[test.kind][test.name][test.variant] = found
+                told(test, found)
+            tests = [test for test in tests if str(test) not in done]
     finally:
         if cluster is not None:
             cluster.close()
 
 
-def _tests(plan: Plan, names: Sequence[str] | None) -> list[str]:
+def _tests(plan: Plan, kinds: Sequence[Kind], names: Sequence[str] | None) -> list[Test]:
     listed = _process(plan, [], None, "list", None)
     if not listed.found:
-        raise ClusterError(
-            f"torch's operator tests cannot be imported: {listed.note}; pip install polypath[torch-tests]."
-        )
-    known = dict.fromkeys(of_test(test)[0] for test in listed.found)
-    wanted = known if names is None else dict.fromkeys(names)
-    unknown = [name for name in wanted if name not in known]
+        raise ClusterError(f"torch's own tests cannot be imported: {listed.note}; pip install torch expecttest.")
+    every = [test for test in map(Test.of, listed.found) if test.kind in kinds]
+    unknown = set(names or ()) - {test.name for test in every}
     if unknown:
-        raise ClusterError(f"torch's operator tests have no {', '.join(unknown)}: give names as the table has them.")
-    return [test for test in listed.found if of_test(test)[0] in wanted]
+        raise ClusterError(
+            f"torch's own tests of {', '.join(kinds)} have no {', '.join(sorted(unknown))}: give names as the tables "
+            "have them."
+        )
+    return [test for test in every if names is None or test.name in names]
 
 
 def _finished(ran: FileRun) -> dict[str, TestRun]:
@@ -114,14 +116,19 @@ def _cluster(plan: Plan) -> TestCluster | GivenCluster:
 
 
 def _process(
-    plan: Plan, tests: list[str], cluster: TestCluster | GivenCluster | None, log: str, stop: threading.Event | None
+    plan: Plan,
+    tests: Sequence[Test],
+    cluster: TestCluster | GivenCluster | None,
+    log: str,
+    stop: threading.Event | None,
 ) -> FileRun:
     if cluster is None:
         environment = plain_environment(plan.hosts * plan.devices_per_host, x64=False)
     else:
         environment = here_environment(cluster.environment(), x64=False)
     environment["POLYPATH_TORCH_CONFORMANCE_SAMPLES"] = str(plan.samples)
-    ran = run_file(Path(), tests, environment, plan.limits, plan.logs / f"{log}.log", module=_CHILD, stop=stop)
+    named = [str(test) for test in tests]
+    ran = run_file(Path(), named, environment, plan.limits, plan.logs / f"{log}.log", module=_CHILD, stop=stop)
     if cluster is not None:
         cluster.check(clean=not ran.died)
     return ran

@@ -1,9 +1,9 @@
-"""What can come of an operator in one variant. Imports no torch: the command reads these too."""
+"""What can come of an entry of torch's test databases in one variant. Imports no torch: the command reads these too."""
 
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -11,13 +11,36 @@ from polypath.conformance.events import Outcome
 from polypath.conformance.process import TestRun
 
 
+class Kind(enum.StrEnum):
+    """torch's test databases, by what their entries are."""
+
+    OPERATORS = "operators"
+    MODULES = "modules"
+    OPTIMIZERS = "optimizers"
+
+
 class Variant(enum.StrEnum):
-    """How an operator is used."""
+    """How an entry is used."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
     IN_PLACE = "in-place"
     OUT = "out="
+    STEPS = "steps"
+    """Several steps of an optimizer."""
+    DTYPES = "other dtypes"
+    """Forward and backward in float64, forward in bfloat16."""
+    STATE = "state_dict"
+    """Saved on the device and loaded on the CPU, and the other way."""
+    COMPILED = "compiled"
+    """With `torch.compile(backend="polypath")`."""
+
+
+VARIANTS: Final = {
+    Kind.OPERATORS: (Variant.FORWARD, Variant.BACKWARD, Variant.IN_PLACE, Variant.OUT),
+    Kind.MODULES: (Variant.FORWARD, Variant.BACKWARD, Variant.DTYPES, Variant.STATE, Variant.COMPILED),
+    Kind.OPTIMIZERS: (Variant.STEPS, Variant.STATE, Variant.COMPILED),
+}
 
 
 class Verdict(enum.StrEnum):
@@ -43,7 +66,7 @@ _OUTCOMES: Final = {
 
 
 class Found(msgspec.Struct, frozen=True):
-    """One variant of one operator."""
+    """One variant of one entry."""
 
     verdict: Verdict
     reason: str = ""
@@ -51,19 +74,28 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def worst(found: list[Found]) -> Found:
-    """What decides about an operator."""
+    """What decides about an entry."""
     return max(found, key=lambda one: ORDER.index(one.verdict))
 
 
-def test_name(operator: str, variant: Variant) -> str:
-    """How processes name it to each other."""
-    return f"{operator}:{variant}"
+class Test(NamedTuple):
+    """One variant of one entry; as text it is how processes name it to each other."""
 
+    __test__ = False  # pytest need not look into it.
 
-def of_test(test: str) -> tuple[str, Variant]:
-    """The operator and the variant of such a name."""
-    operator, _, variant = test.rpartition(":")
-    return operator, Variant(variant)
+    kind: Kind
+    name: str
+    variant: Variant
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}:{self.variant}"
+
+    @classmethod
+    def of(cls, text: str) -> Test:
+        """The test that has this text."""
+        kind, _, rest = text.partition("/")
+        name, _, variant = rest.rpartition(":")
+        return cls(Kind(kind), name, Variant(variant))
 
 
 def told(found: Found) -> tuple[Outcome, str]:

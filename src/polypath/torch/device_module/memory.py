@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 from polypath.torch.account import account
-from polypath.torch.trace import TorchError, trace
+from polypath.torch.errors import TorchError
+from polypath.torch.trace import trace
 
 
 def platform_stats() -> dict[str, int]:

@@ -8,8 +8,8 @@ import jax
 import torch
 
 from polypath.torch.device_module.memory import total_memory
-from polypath.torch.dtypes import DTYPES
-from polypath.torch.trace import TorchError
+from polypath.torch.dtypes import KNOWN
+from polypath.torch.errors import TorchError
 
 
 class DeviceProperties(NamedTuple):
@@ -60,7 +60,7 @@ class Properties:
 
     def supported_dtypes(self) -> set[torch.dtype]:
         """Those that tensors of the device can have."""
-        return set(DTYPES)
+        return set(KNOWN)
 
     def is_bf16_supported(self, including_emulation: bool = True) -> bool:
         """Yes: XLA has it on every platform."""

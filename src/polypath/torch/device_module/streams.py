@@ -35,6 +35,7 @@ def synchronize() -> None:
     """Start all that waits, and wait until every array of this process is there.
 
     Raises:
+        IndexRangeError: an index was out of range.
         Exception: what failed on the devices, as reading the array would raise it.
     """
     trace.flush()
@@ -42,6 +43,7 @@ def synchronize() -> None:
         return  # Asking JAX for its arrays would make it choose its devices.
     trace.check_process()
     jax.block_until_ready([array for array in jax.live_arrays() if not array.is_deleted()])
+    trace.check_bounds()
 
 
 class Event(torch.Event):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from polypath.torch.buffers import DEVICE, NAME
-from polypath.torch.trace import TorchError
+from polypath.torch.errors import TorchError
 
 
 def amend(connector: ModuleType) -> None:

@@ -18,10 +18,10 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from polypath.torch import lowerings
-from polypath.torch.buffers import check_index, form_of, join, storage_size
+from polypath.torch.buffers import NAME, check_index, form_of, join, storage_size
 from polypath.torch.kernels import host, memory
 from polypath.torch.kernels.lowered import lowered
-from polypath.torch.kernels.rules import is_view
+from polypath.torch.kernels.rules import is_view, meta_like
 from polypath.torch.kernels.written import functional_of, written
 
 aten: Final = torch.ops.aten
@@ -37,6 +37,8 @@ def call(op: OpOverload, *args: Any, **kwargs: Any) -> Any:
     special = memory.OPERATORS.get(op)
     if special is not None:
         return special(*args, **kwargs)
+    if device is not None and device.type != NAME and op in _LIKE:
+        return op(*pytree.tree_map(meta_like, args), **kwargs)
     if is_view(op):
         return _viewed(op, args, kwargs)
     if op in _RESHAPING:
@@ -78,3 +80,23 @@ _RESHAPING: Final = frozenset(
     if "Dimname" not in str(getattr(packet, overload)._schema)
 )
 """They change how a tensor looks at its storage, and no value; they come to `as_strided_`."""
+
+_LIKE: Final = frozenset(
+    getattr(packet, overload)
+    for packet in (
+        aten.empty_like,
+        aten.full_like,
+        aten.ones_like,
+        aten.rand_like,
+        aten.randint_like,
+        aten.randn_like,
+        aten.zeros_like,
+        aten.new_empty,
+        aten.new_empty_strided,
+        aten.new_full,
+        aten.new_ones,
+        aten.new_zeros,
+    )
+    for overload in packet.overloads()
+)
+"""They make a tensor in the shape of another, and read no values of it: it may be on another device."""

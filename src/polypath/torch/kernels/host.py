@@ -11,9 +11,9 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from polypath.torch.buffers import NAME, tensor_of
+from polypath.torch.errors import TorchError
 from polypath.torch.kernels.rules import is_written
 from polypath.torch.kernels.transfers import copy_, download, upload
-from polypath.torch.trace import TorchError
 
 
 class HostWarning(UserWarning):

@@ -12,12 +12,14 @@ import torch
 from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
-from polypath.torch import lowerings
+from polypath.torch import bounds, lowerings
 from polypath.torch.buffers import NAME, contiguous, place_like, read, tensor_of
 from polypath.torch.dtypes import jax_dtype, torch_dtype
+from polypath.torch.errors import TorchError
 from polypath.torch.kernels.rules import Meta, metas_of
 from polypath.torch.kernels.transfers import cast, number_or_upload
-from polypath.torch.trace import Ref, TorchError, exact, new_key, trace
+from polypath.torch.programs import Ref, exact, new_key
+from polypath.torch.trace import trace
 
 aten: Final = torch.ops.aten
 
@@ -71,7 +73,7 @@ def lowered(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         place_like(pytree.tree_leaves(flat)[0], args[0])
     result = pytree.tree_unflatten(flat, plan.spec)
     if known:
-        trace.spend(time.perf_counter() - began)
+        trace.eager.spend(time.perf_counter() - began)
     return result
 
 
@@ -96,6 +98,7 @@ def _plan(op: OpOverload, leaves: list[Any], spec: pytree.TreeSpec, places: list
         for place, value in zip(places, given, strict=True):
             filled[place] = value
         args, kwargs = pytree.tree_unflatten(filled, spec)
+        bounds.look(op, args, kwargs)
         return computed(lowering, keys, args, {**kwargs, **told})
 
     with jax.enable_x64(True):
@@ -146,7 +149,7 @@ def _plain(one: Any) -> Meta:
 def _ref_of(op: OpOverload, tensor: torch.Tensor, place: int) -> Ref:
     if tensor.device.type == NAME:
         return read(tensor)
-    if tensor.dim() == 0 and tensor.device.type == "cpu":
+    if tensor.device.type == "cpu" and (tensor.dim() == 0 or (place and op in _INDEXING)):
         return number_or_upload(tensor)
     raise TorchError(
         f"Argument {place} of {op} is on {tensor.device} and the others are on the cluster; "
@@ -164,6 +167,9 @@ _PRODUCTS: Final = frozenset(
 )
 """What takes longest in most models, and comes at the same places of each layer."""
 
+_INDEXING: Final = frozenset({aten.index.Tensor, aten.index_put.default, aten._index_put_impl_.default})
+"""Their indices may be on the CPU, as on every device."""
+
 _LIKE: Final = frozenset({aten.empty_like, aten.zeros_like, aten.ones_like, aten.full_like})
 """They make a tensor like another one, for a value that goes with its (an optimizer's): it is laid out alike."""
 
@@ -178,6 +184,10 @@ _RUNTIME_SCALARS: Final = frozenset(
         aten.addcmul,
         aten.addcdiv,
         aten.lerp,
+        aten._fused_adam,
+        aten._fused_adamw,
+        aten._fused_sgd,
+        aten._fused_adagrad,
     )
     for overload in packet.overloads()
 )

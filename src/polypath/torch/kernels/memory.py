@@ -12,7 +12,8 @@ from torch._ops import OpOverload
 from polypath.torch.buffers import NAME, place_like, read, replace, set_, tensor_of, view
 from polypath.torch.dtypes import jax_dtype
 from polypath.torch.kernels.transfers import Fit, copy_, download, upload
-from polypath.torch.trace import Ref, trace
+from polypath.torch.programs import Ref
+from polypath.torch.trace import trace
 
 aten: Final = torch.ops.aten
 
@@ -113,6 +114,8 @@ def _to_copy(
     device = tensor.device if device is None else torch.device(device)
     if device.type != NAME:
         return download(tensor, aten._to_copy.default).to(device=device, dtype=dtype, copy=True)
+    if tensor.device.type != NAME and dtype.itemsize <= tensor.dtype.itemsize:
+        tensor = tensor.to(dtype)  # Here, so that less has to be sent.
     source = tensor if tensor.device.type == NAME else tensor_of(upload(tensor), tensor.dtype)
     strides = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     strides = strides.clone(memory_format=memory_format or torch.preserve_format).stride()

@@ -12,8 +12,9 @@ import torch
 from polypath.torch import breaks
 from polypath.torch.buffers import NAME, read, tensor_of, write
 from polypath.torch.dtypes import jax_dtype, to_numpy, to_torch
-from polypath.torch.errors import check_devices
-from polypath.torch.trace import Ref, trace
+from polypath.torch.errors import check_devices, lost_with
+from polypath.torch.programs import Ref
+from polypath.torch.trace import trace
 
 
 def upload(tensor: torch.Tensor) -> Ref:
@@ -34,13 +35,22 @@ def number_or_upload(tensor: torch.Tensor) -> Ref:
 
 def download(tensor: torch.Tensor, by: object) -> torch.Tensor:
     """The same tensor on torch's CPU, which the operator `by` asks for; waits for it."""
+    return fetch(read(tensor), by)
+
+
+def fetch(ref: Ref, by: object) -> torch.Tensor:
+    """A value as a tensor of torch's CPU; waits for it."""
     breaks.value_read(by)
     trace.check_process()
-    array = trace.value(read(tensor))
+    array = trace.value(ref)
     try:
-        return to_torch(array)
+        values = to_torch(array)
+        trace.check_bounds()
+        return values
     except Exception as error:
         check_devices([array], error)
+        if ref.overwritten and isinstance(error, jax.errors.JaxRuntimeError):
+            error.add_note(lost_with(ref.overwritten))
         raise
 
 

@@ -11,9 +11,9 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from polypath.torch.buffers import NAME
+from polypath.torch.errors import TorchError
 from polypath.torch.kernels.rules import is_written, meta_like
 from polypath.torch.kernels.transfers import copy_
-from polypath.torch.trace import TorchError
 
 aten: Final = torch.ops.aten
 

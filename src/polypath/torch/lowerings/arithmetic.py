@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
+from torch._inductor.inductor_prims import fma
 
 from polypath.torch.lowerings.table import aten, lowers
 from polypath.torch.lowerings.types import (
@@ -210,3 +211,9 @@ def addcmul(x: jax.Array, one: jax.Array, two: jax.Array, *, value: Operand = 1)
 def addcdiv(x: jax.Array, one: jax.Array, two: jax.Array, *, value: Operand = 1) -> jax.Array:
     to = result_type(x, one, two)
     return cast(x, to) + cast(value, to) * cast(one, to) / cast(two, to)
+
+
+@lowers(fma)
+def multiply_add(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    """What Dynamo makes of `add_(x, alpha=tensor)` and `addcmul_(..., value=tensor)`; XLA decides how it is rounded."""
+    return x * y + z

@@ -14,7 +14,7 @@ import jax.scipy.linalg as jsl
 from jax import lax
 
 from polypath.torch.lowerings.matmul import product
-from polypath.torch.lowerings.table import aten, lowers, reads_strides
+from polypath.torch.lowerings.table import aten, if_known, lowers, reads_strides
 from polypath.torch.lowerings.types import is_complex, is_contiguous, to_complex, to_real
 
 Arrays = tuple[jax.Array, ...]
@@ -206,7 +206,7 @@ def cholesky_ex(x: jax.Array, *, upper: bool = False, check_errors: bool = False
     return (_adjoint(lower) if upper else lower), _info(x, bad)
 
 
-@lowers(aten.cholesky)
+@lowers(*if_known("cholesky"))  # Not in torch 2.14.
 def cholesky(x: jax.Array, upper: bool = False) -> jax.Array:
     return cholesky_ex(x, upper=upper)[0]
 

@@ -11,7 +11,7 @@ import torch
 from jax import lax
 
 from polypath.torch.lowerings.table import aten, lowers
-from polypath.torch.lowerings.types import Scalar, cast, dtype, to_complex, to_real
+from polypath.torch.lowerings.types import Scalar, cast, dtype, is_low, to_complex, to_real, wide
 
 Ints = Sequence[int]
 
@@ -27,6 +27,11 @@ def precision(x: jax.Array) -> lax.Precision | None:
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
     """`x @ y`."""
     return jnp.matmul(x, y, precision=precision(x))
+
+
+def _exact_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`x @ y`, of half floats in float32: what is added to it is added before it is rounded, as torch's kernels do."""
+    return jnp.matmul(x, y, preferred_element_type=jnp.float32) if is_low(x.dtype) else product(x, y)
 
 
 @lowers(aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default, aten.matmul)
@@ -55,7 +60,7 @@ def _plus(x: jax.Array, found: jax.Array, beta: Scalar, alpha: Scalar) -> jax.Ar
 
 @lowers(aten.addmm.default, aten.addmv, aten.baddbmm.default)
 def addmm(x: jax.Array, one: jax.Array, two: jax.Array, *, beta: Scalar = 1, alpha: Scalar = 1) -> jax.Array:
-    return _plus(x, product(one, two), beta, alpha)
+    return _plus(wide(x), _exact_product(one, two), beta, alpha).astype(one.dtype)
 
 
 @lowers(aten.addbmm)
@@ -73,8 +78,7 @@ def addr(x: jax.Array, one: jax.Array, two: jax.Array, *, beta: Scalar = 1, alph
 
 @lowers(aten.linear)
 def linear(x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-    found = product(x, weight.T)
-    return found if bias is None else found + bias
+    return product(x, weight.T) if bias is None else (_exact_product(x, weight.T) + wide(bias)).astype(x.dtype)
 
 
 @lowers(aten._trilinear)

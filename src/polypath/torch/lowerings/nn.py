@@ -1,4 +1,4 @@
-"""Layers of networks: softmax, norms, pooling, sampling of images, losses."""
+"""Layers of networks: softmax, norms, pooling, sampling of images."""
 
 from __future__ import annotations
 
@@ -370,20 +370,3 @@ def grid_sampler_backward(
 ) -> tuple[jax.Array | None, ...]:
     slopes = jax.vjp(lambda x, grid: grid_sampler(x, grid, how, padding, corners), x, grid)[1](grad)
     return tuple(one if wanted else None for one, wanted in zip(slopes, mask, strict=True))
-
-
-@lowers(aten.multi_margin_loss_backward)
-def multi_margin_loss_backward(
-    grad: jax.Array, x: jax.Array, target: jax.Array, p: float, margin: float, weight: jax.Array | None = None,
-    reduction: int = 1,
-) -> jax.Array:  # fmt: skip
-    def loss(x: jax.Array) -> jax.Array:
-        rows, at = x.reshape(-1, x.shape[-1] if x.ndim else 1), target.reshape(-1)
-        right = jnp.take_along_axis(rows, at[:, None], 1)
-        short = jnp.maximum(margin - right + rows, 0) ** p
-        if weight is not None:
-            short = short * weight[at][:, None]
-        each = jnp.sum(jnp.where(jnp.arange(rows.shape[1]) == at[:, None], 0, short), 1) / rows.shape[1]
-        return each.reshape(target.shape) if reduction == 0 else each.mean() if reduction == 1 else each.sum()
-
-    return jax.vjp(loss, x)[1](grad.reshape(jax.eval_shape(loss, x).shape))[0]

@@ -22,6 +22,11 @@ STRIDED: Final[set[torch._ops.OpOverload]] = set()
 aten: Any = torch.ops.aten
 
 
+def if_known(name: str) -> list[Any]:
+    """The operator of that name, if this version of torch has it."""
+    return [getattr(aten, name)] if hasattr(aten, name) else []
+
+
 def lowers(*operators: Any) -> Callable[[_F], _F]:
     """The function below lowers these operators; a packet means its functional overloads."""
 

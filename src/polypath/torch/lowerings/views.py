@@ -121,6 +121,9 @@ def slice_scatter(
 
 @lowers(aten.select_scatter)
 def select_scatter(x: jax.Array, source: jax.Array, dim: int, index: int) -> jax.Array:
+    size = x.shape[dim]
+    if not -size <= index < size:
+        raise IndexError(f"select_scatter(): index {index} is out of range for size {size} of dimension {dim}.")
     return x.at[_along(x, dim, index)].set(cast(source, x.dtype))
 
 

@@ -6,35 +6,33 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
+from polypath import types
 from polypath.worker.store import ShardType
 
-_INTEGERS = {f"{sign}{bits}": f"{name}{bits}" for sign, name in (("i", "int"), ("ui", "uint"), ("si", "int"))
-             for bits in (2, 4, 8, 16, 32, 64)}  # fmt: skip
+
+def _mlir(dtype: str, primitive: str) -> Iterator[str]:
+    """What MLIR calls a dtype: integers have several names."""
+    kind, bits = primitive[:1], primitive[1:]
+    if dtype == "bool":
+        yield "i1"
+    elif kind in "SU":
+        yield from (f"i{bits}", f"si{bits}") if kind == "S" else (f"ui{bits}",)
+    elif kind == "C":
+        yield f"complex<f{int(bits) // 2}>"
+    else:
+        yield f"f{bits}" if kind == "F" else primitive.lower()
+
+
 DTYPES = {
-    **_INTEGERS,
-    "i1": "bool",
-    "f16": "float16",
-    "bf16": "bfloat16",
-    "f32": "float32",
-    "f64": "float64",
-    "complex<f32>": "complex64",
-    "complex<f64>": "complex128",
-    "f4E2M1FN": "float4_e2m1fn",
-    "f6E2M3FN": "float6_e2m3fn",
-    "f6E3M2FN": "float6_e3m2fn",
-    "f8E3M4": "float8_e3m4",
-    "f8E4M3": "float8_e4m3",
-    "f8E4M3FN": "float8_e4m3fn",
-    "f8E4M3B11FNUZ": "float8_e4m3b11fnuz",
-    "f8E4M3FNUZ": "float8_e4m3fnuz",
-    "f8E5M2": "float8_e5m2",
-    "f8E5M2FNUZ": "float8_e5m2fnuz",
-    "f8E8M0FNU": "float8_e8m0fnu",
+    element: dtype
+    for dtype, primitive in types.DTYPES.items()
+    if dtype not in ("int1", "uint1")  # MLIR has one type of a bit, which is bool.
+    for element in _mlir(dtype, primitive)
 }
 """MLIR's element types by the names that numpy or ml_dtypes have for them."""
 
