@@ -35,7 +35,8 @@ lock: $(VENV)/.installed  ## Pin all dependencies anew, for the oldest jax that 
 	$(BIN)/pip install -q uv
 	echo 'jax==0.10.2' | $(COMPILE) pyproject.toml $(EVERYTHING) -c - --python-version 3.11 -o requirements.lock
 	$(COMPILE) pyproject.toml $(EVERYTHING) --python-version 3.12 -o requirements-newest.lock
-	$(COMPILE) pyproject.toml --extra torch --no-deps --python-version 3.11 | grep '^torch==' > requirements-torch.lock
+	echo 'torch==2.13.0' | $(COMPILE) pyproject.toml --extra torch -c - --no-deps --python-version 3.11 \
+	  | grep '^torch==' > requirements-torch.lock
 	UV="$(COMPILE) --generate-hashes" $(BIN)/python tests/cluster/environments.py --lock
 
 protos: $(VENV)/.installed  ## Generate the wire schema's Python from its .proto.
