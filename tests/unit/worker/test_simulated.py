@@ -123,7 +123,7 @@ def test_each_host_keeps_its_own_books(run) -> None:
 def test_a_host_that_leaves_ends_and_leaves_the_others(run, tmp_path) -> None:
     async def test(hosts: Hosts) -> None:
         hosts.put(1, *HOSTS)
-        hosts.tell(m.Snapshot(str(tmp_path / "s"), 0.0), 1)
+        hosts.tell(m.Snapshot(str(tmp_path / "s"), 60.0), 1)
         assert await hosts.reports.get() == m.Left(1, (1,))
         host, told = await hosts.ended.get()
         assert (host, told.status) == (1, 0)

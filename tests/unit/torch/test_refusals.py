@@ -109,7 +109,7 @@ def test_an_operator_of_ones_own_is_refused_in_a_compiled_function_until_it_has_
     torch.compiler.reset()
     x = torch.ones(3, device=DEVICE, requires_grad=True)
     assert scale(x, 2.0).tolist() == [102, 102, 102]  # By itself it runs as it is written.
-    with pytest.raises(Exception, match=r"tests\.scale.*test_messages\.py.*polypath\.torch\.register_lowering\(op"):
+    with pytest.raises(Exception, match=r"tests\.scale.*test_refusals\.py.*polypath\.torch\.register_lowering\(op"):
         torch.compile(step)(x)
     pt.register_lowering(scale, lambda x, by: x * by)
     torch.compiler.reset()
