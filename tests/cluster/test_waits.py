@@ -104,7 +104,6 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from polypath.client.hooks import early, waiting
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # Who is started in the background ignores it.
 taken, take, ask = [], early.Early.take, waiting._Waiter._ask
 def counted(self, *args, **more):
     question = take(self, *args, **more)
@@ -337,7 +336,6 @@ WAITS = """
 import signal, threading
 import jax, jax.numpy as jnp, numpy as np
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # Who is started in the background ignores it.
 
 def stay(x):
     print("waiting", flush=True)
