@@ -9,6 +9,7 @@ wanted. When the process ends, it waits for its functions, but not for one that 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterable
@@ -79,6 +80,10 @@ def interruptible(wait: Callable[[], _T]) -> _T:
     except RuntimeError:  # Python ends, and starts no thread.
         _waits.discard(thread)
         return wait()
+    # Python does not hear of a Ctrl-C that comes just before it begins to wait: it has to look.
+    while not future.done():
+        with contextlib.suppress(TimeoutError):
+            future.exception(_LOOK)
     return future.result()
 
 
