@@ -53,7 +53,7 @@ COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
     m.Snapshot("/tmp/x", 2.0),
 )
 REPORTS: Final[tuple[m.AnyReport, ...]] = (
-    m.Joined(0, 99, Platform("cpu", "1", "2", {"x": 1.5}), (_DEVICE,), _PEER, (1,), (2,)),
+    m.Joined(0, 99, Platform("cpu", "1", "2", {"x": 1.5}), (_DEVICE,), _PEER, (1,)),
     m.Compiled((0,), 1, _INFO),
     m.Compiled((0,), 1, _FAILURE),
     m.Ready((0,), 1, None),

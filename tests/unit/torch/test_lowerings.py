@@ -120,12 +120,17 @@ def test_bessel_functions_are_those_of_scipy(name: str, dtype: Any) -> None:
     x = np.concatenate([np.linspace(-60, 60, 4001), np.logspace(-30, 4, 1000)]).astype(dtype)
     found = lowering(jnp.asarray(x))
     assert found.dtype == dtype
-    # Near its zeros a function has as many digits as its size elsewhere leaves it.
-    tolerance = 8 * jnp.finfo(dtype).eps
-    np.testing.assert_allclose(found, getattr(special, name)(x.astype(float)), rtol=tolerance, atol=tolerance)
+    wanted = getattr(special, name)(x.astype(float))
+    known, values = np.isfinite(wanted), np.asarray(found, float)
+    np.testing.assert_array_equal(values[~known], wanted[~known])
+    # Near its zeros a function has as many digits as its size elsewhere leaves it, and far out it is a wave of height
+    # sqrt(2 / (pi x)), whose phase has no more digits than x.
+    eps = float(jnp.finfo(dtype).eps)
+    most = 8 * eps * np.maximum(np.abs(wanted), 1) + eps * np.sqrt(np.abs(x, dtype=float))
+    np.testing.assert_array_less(np.abs(values[known] - wanted[known]), most[known])
     ends = torch.tensor([0.0, torch.inf, -torch.inf, torch.nan], dtype=torch.float64)
     theirs = getattr(torch.special, f"bessel_{name}")(ends)
-    np.testing.assert_allclose(lowering(jnp.asarray(ends.numpy())), theirs, rtol=tolerance)
+    np.testing.assert_allclose(lowering(jnp.asarray(ends.numpy())), theirs, rtol=8 * jnp.finfo(dtype).eps)
 
 
 def test_a_product_that_dynamo_fuses_with_a_sum_has_a_lowering() -> None:
