@@ -27,15 +27,19 @@ from typing import Any, Final
 
 import jax
 import numpy as np
-from jax._src import config, lib, pjit
+from jax._src import config, core, dtypes, lib, pjit
 from jax._src.interpreters import pxla
 
 from polypath.client import memory
+from polypath.client.environment import THRESHOLD_BYTES
 from polypath.client.hooks.cluster import host_arrays, is_cluster, replace, typed_array
 from polypath.client.hooks.pacing import Pace
 
 WAIT_BYTES: Final = 16 << 20
 """From this size on, a put waits until the workers have the array, which costs less than to copy it first."""
+
+_SMALL_BYTES: Final = THRESHOLD_BYTES
+"""Below this size an array does not go through shared memory, and is put with as little Python as can be."""
 
 _IN_PYTHON: Final = object()
 """The layout of an argument that is to be put by Python."""
@@ -43,10 +47,15 @@ _IN_PYTHON: Final = object()
 _jax: Any = jax
 _lib: Any = lib
 _config: Any = config
+_core: Any = core
+_dtypes: Any = dtypes
 _pjit: Any = pjit
 _tree: Any = jax.tree
 _pxla: Any = pxla
 _client: Any = _lib.xla_client
+
+_NOTHING: Final = _dtypes.float0
+"""The type of gradients of integers, which JAX makes arrays of another type of."""
 
 _pace: Pace | None = None
 
@@ -68,6 +77,8 @@ def _put(original: Any) -> Any:
     def put(aval: Any, sharding: Any, xs: Any, devices: Any, *rest: Any, **more: Any) -> Any:
         if not devices or not is_cluster(devices[0].client):
             return original(aval, sharding, xs, devices, *rest, **more)
+        if len(xs) == 1 and _is_small(xs[0]):
+            return original(aval, sharding, [xs[0].copy()], devices, *rest, **more)
         sizes = [np.asarray(x).nbytes for x in xs if isinstance(x, host_arrays)]
         if _pace is not None:
             _pace.wait(sizes, devices)
@@ -79,6 +90,10 @@ def _put(original: Any) -> Any:
         return made
 
     return put
+
+
+def _is_small(x: Any) -> bool:
+    return type(x) is np.ndarray and x.nbytes < _SMALL_BYTES
 
 
 def _copied(xs: Sequence[Any]) -> Sequence[Any]:
@@ -107,6 +122,9 @@ def _copy(array: Any) -> Any:
 
 def _shard(xs: Sequence[Any], shardings: Any, layouts: Sequence[Any], *rest: Any) -> Any:
     """`pxla._shard_np_array`, for layouts that may be `_IN_PYTHON`."""
+    if len(xs) == 1 and layouts[0] is _IN_PYTHON and _is_small(xs[0]) and xs[0].dtype != _NOTHING:
+        devices = list(shardings[0]._addressable_device_assignment)
+        return [_client.batched_device_put(_core.shaped_abstractify(xs[0]), shardings[0], xs, devices)]
     layouts = [None if layout is _IN_PYTHON else layout for layout in layouts]
     with _puts_in_python():
         return _pxla._shard_np_array([_contiguous(x) for x in xs], shardings, layouts, *rest)
