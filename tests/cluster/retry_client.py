@@ -135,7 +135,9 @@ def check_colocated() -> None:
     device = jax.devices()[-1]
     function = colocated_python.colocated_python(lambda x: x + 1)
     assert float(function(jax.device_put(np.float32(1), device))) == 2
+    lost = jax.device_put(np.float32(1), jax.devices()[0])
     kill(0)
+    assert any(error_of(lambda: np.asarray(lost + 1)) for _ in range(1000))  # Now the cluster knows of the loss.
     told = [
         error_of(lambda: function(jax.device_put(np.float32(1), device)).block_until_ready()) for _ in range(ATTEMPTS)
     ]

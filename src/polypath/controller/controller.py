@@ -97,7 +97,7 @@ class Controller:
 
     def start(self) -> list[Effect]:
         """What starts the cluster: every island's first group."""
-        return [events.Start(island.id, island.hosts, {}, 1) for island in self._core.islands.values()]
+        return [events.Start(island.id, island.hosts, {}) for island in self._core.islands.values()]
 
     @property
     def devices(self) -> tuple[Device, ...]:

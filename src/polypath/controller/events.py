@@ -458,8 +458,6 @@ class Start(msgspec.Struct, frozen=True):
     island: IslandId
     hosts: tuple[HostId, ...]
     snapshots: dict[HostId, str]
-    formation: int
-    """Counts how often the island's group was formed, from 1."""
 
 
 class Stop(msgspec.Struct, frozen=True):

@@ -201,11 +201,10 @@ class Host:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Island:
-    """The hosts that form one group. `formations` counts how often they did."""
+    """The hosts that form one group."""
 
     id: IslandId
     hosts: tuple[HostId, ...]
-    formations: int = 1
     up: int = 0
     """How many of its hosts are up."""
     held: list[tuple[tuple[HostId, ...], Command]] = dataclasses.field(

@@ -121,12 +121,11 @@ class Workers:
             # A worker that is still forming the old group would wait for the lost one for ever.
             core.effects.extend(events.Stop(host.id) for host in starting)
             return
-        island.formations += 1
         snapshots = {host.id: host.snapshot for host in hosts if host.snapshot}
         for host in hosts:
             self._move(host, HostState.STARTING)
             host.snapshot = ""
-        core.effects.append(events.Start(island.id, island.hosts, snapshots, island.formations))
+        core.effects.append(events.Start(island.id, island.hosts, snapshots))
 
     def _compile_again(self, island: Island) -> None:
         """Have what was being compiled for the island compiled by its next processes."""

@@ -17,7 +17,6 @@ from polypath.worker.programs import Programs
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.waits import Pending, Waits
 
-_Pendings = list[dict[DeviceId, Pending]]
 Fail = Callable[[Iterable[ValueId], Failure, bool], None]
 """Reports values that will never be; the flag is `Failed.stranded`."""
 
