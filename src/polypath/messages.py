@@ -570,8 +570,8 @@ class Answered(Report, frozen=True):
 class Failed(Report, frozen=True):
     """Values of this worker that will never be: the failure reaches whatever needs them.
 
-    `stranded` is set when other hosts may wait for this one's part of a program that it
-    could not start: their island has to be formed anew.
+    `stranded` is set when the hosts of the island can run nothing together any more, as when others wait for this
+    one's part of a program that it could not start, or one has left a program: the island has to be formed anew.
     """
 
     host: HostId

@@ -214,7 +214,9 @@ class Island:
     held_since: int = 0
     """The first id of what held commands make and ask."""
     loss: Failure | None = None
-    """What became of the host that was lost last."""
+    """What became of the host that was lost since the island was complete."""
+    unexplained: list[tuple[RequestId, HostId]] = dataclasses.field(default_factory=list[tuple[RequestId, HostId]])
+    """Questions that a host could not answer as another left it alone: which one may not be known yet."""
 
     @property
     def complete(self) -> bool:

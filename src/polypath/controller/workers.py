@@ -71,6 +71,7 @@ class Workers:
         core.tell_peers(host)
         island = core.islands[host.island]
         if island.complete:
+            island.loss = None
             core.send_held(island)
 
     def lost(self, event: events.WorkerLost) -> None:
@@ -121,11 +122,18 @@ class Workers:
             # A worker that is still forming the old group would wait for the lost one for ever.
             core.effects.extend(events.Stop(host.id) for host in starting)
             return
+        self._explain(island)
         snapshots = {host.id: host.snapshot for host in hosts if host.snapshot}
         for host in hosts:
             self._move(host, HostState.STARTING)
             host.snapshot = ""
         core.effects.append(events.Start(island.id, island.hosts, snapshots))
+
+    def _explain(self, island: Island) -> None:
+        """Answer what hosts could not, now that it is known which of them was lost."""
+        unexplained, island.unexplained = island.unexplained, []
+        for number, host in unexplained:
+            self._answer(number, (host,), self._island_failure(self._core.hosts[host]))
 
     def _compile_again(self, island: Island) -> None:
         """Have what was being compiled for the island compiled by its next processes."""
@@ -146,6 +154,7 @@ class Workers:
             self._fail_host(host, f"its island was given up: {cause}")
             self._move(host, HostState.DOWN)
         island.held.clear()
+        self._explain(island)
         assert island.loss is not None
         for compilation in list(core.compilations.values()):
             if not compilation.waiting.isdisjoint(island.hosts):
@@ -263,12 +272,13 @@ class Workers:
         self._answer(report.request, (report.host,), _unwrap(report.result))
 
     def failed(self, report: messages.Failed) -> None:
-        core = self._core
-        values = [value for number in report.values if (value := core.values.get(number)) is not None]
-        core.fail(values, report.failure)
-        host = core.hosts[report.host]
+        core, host = self._core, self._core.hosts[report.host]
         if report.stranded and host.state is HostState.UP:
             self._gather(core.islands[host.island])
+        if report.failure.code is Code.ABORTED and host.state is HostState.LEAVING:
+            return  # It fails with all that the host does not keep, by what is then known.
+        values = [value for number in report.values if (value := core.values.get(number)) is not None]
+        core.fail(values, report.failure)
 
     def _answer(
         self, number: RequestId, hosts: tuple[HostId, ...], result: bytes | messages.Shared | Failure | None
@@ -278,11 +288,13 @@ class Workers:
         pending = core.pending.get(number)
         if pending is None or pending.waiting.isdisjoint(hosts):
             return
+        host = core.hosts[hosts[0]]
+        if isinstance(result, Failure) and result.code is Code.ABORTED and host.state is HostState.LEAVING:
+            core.islands[host.island].unexplained.append((number, host.id))
+            return
         pending.waiting.difference_update(hosts)
         if isinstance(result, Failure):
             del core.pending[number]
-            if result.code is Code.ABORTED and core.hosts[hosts[0]].state is HostState.LEAVING:
-                result = self._island_failure(core.hosts[hosts[0]])
             core.reply_to(pending.session, pending.op, result if pending.fallback is None else pending.fallback)
         elif not pending.waiting:
             del core.pending[number]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from polypath.types import Code, Failure
+
+_BROKEN_GROUP: Final = re.compile(r"\bGloo [\w-]+ failed: |\bremote process exited or there was a network error")
+"""What XLA says of a collective that another host left: gloo's words and NCCL's."""
 
 DELETED = Failure(Code.INVALID_ARGUMENT, "Array has been deleted.")
 
@@ -23,10 +29,15 @@ class FailedValue(WorkerFailure):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The failure an exception stands for; XLA's begin with the name of their code."""
+    """The failure an exception stands for; XLA's begin with the name of their code.
+
+    One that is ABORTED tells that the group of the island's workers is of no use any more: a host of it is gone.
+    """
     if isinstance(error, WorkerFailure):
         return error.failure
     text = str(error) or type(error).__name__
+    if _BROKEN_GROUP.search(text):
+        return Failure(Code.ABORTED, f"A host of this island left a program of several hosts ({text}); run it again.")
     name, colon, rest = text.partition(": ")
     if colon and name in Code.__members__:
         return Failure(Code[name], rest)

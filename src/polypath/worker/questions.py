@@ -109,6 +109,8 @@ class Questions:
         self._answer(question, _outcome(answer))
 
     def _answer(self, question: Question, outcome: Any) -> None:
+        if isinstance(outcome, Failure) and outcome.code is Code.ABORTED:
+            self._send(m.Failed(self._host, (), outcome, stranded=True))
         match question:
             case m.Notify():
                 self._notices.tell(question, outcome or b"")
@@ -160,7 +162,8 @@ class Questions:
                 self._later(question, wait)
                 return None
         except Exception as error:
-            return m.Ready(self._hosts, question.request, failure_of(error))
+            self._answer(question, failure_of(error))
+            return None
         return m.Ready(self._hosts, question.request, None)
 
     def notify(self, question: m.Notify) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from polypath.types import DeviceId, Failure, ValueId
+from polypath.types import Code, DeviceId, Failure, ValueId
 from polypath.worker.executors.base import Executor
 from polypath.worker.failures import failure_of
 from polypath.worker.host import numpy_dtype
@@ -124,7 +124,8 @@ def save(
         waits.wait_at_most(patience, lambda: saving.done)
     written, failed = dict(saving.written), {**failures, **saving.failures}
     (folder / "index").write_bytes(msgspec.msgpack.encode(_Index(written, failed)))
-    return (*written, *failed)
+    # What the loss of a host broke is for the controller, which knows of the loss, to fail.
+    return (*written, *[name for name, failure in failed.items() if failure.code is not Code.ABORTED])
 
 
 def load(folder: Path, store: Store, executor: Executor) -> None:

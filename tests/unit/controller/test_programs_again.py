@@ -57,6 +57,16 @@ class Losing:
         return [type(command).__name__ for command in self.cluster.workers[host].commands]
 
 
+def left_alone(at: Losing, text: str) -> None:
+    """Host 1 answers the one question that it has by what it saw as another host left a program."""
+    commands = at.cluster.workers[1].commands
+    (question,) = [each for each in commands if isinstance(each, messages.Await)]
+    commands.remove(question)
+    seen = Failure(Code.ABORTED, text)
+    at.cluster.handle(messages.Failed(1, (), seen, stranded=True))
+    at.cluster.handle(messages.Ready((1,), question.request, seen))
+
+
 def failure_in(outcome: object) -> Failure:
     assert isinstance(outcome, Failure), outcome
     return outcome
@@ -128,6 +138,32 @@ def test_what_two_hosts_were_to_do_is_not_done_by_one() -> None:
     assert [worker.executables for worker in at.cluster.workers.values()] == [set(), set()]
     again = at.wait(at.run(at.put(0, 1)))
     at.cluster.up()
+    assert at.outcome(again) is None
+
+
+def test_a_host_that_was_left_alone_is_heard_before_the_loss_is_known() -> None:
+    """Whoever waits hears of the loss, not of what the other host saw of it."""
+    at = Losing()
+    out = at.run(at.put(0, 1))
+    waits = at.wait(out)
+    left_alone(at, "Gloo all-reduce failed: Connection reset by peer")
+    assert at.outcome(waits) == "pending"
+    at.cluster.kill(0)
+    at.cluster.settle()
+    assert failure_in(at.outcome(waits)).message.startswith("Host 0 of island 0 was lost")
+    at.cluster.up()
+    assert failure_in(at.outcome(at.wait(out))).message.startswith("Host 0 of island 0 was lost")
+    assert at.outcome(at.wait(at.run(at.put(0, 1)))) == "pending"
+
+
+def test_an_island_whose_group_broke_is_formed_anew_though_no_host_is_lost() -> None:
+    at = Losing()
+    waits = at.wait(at.run(at.put(0, 1)))
+    left_alone(at, "Gloo all-reduce failed: Timed out")
+    at.cluster.up()
+    assert failure_in(at.outcome(waits)).code is Code.ABORTED
+    again = at.wait(at.run(at.put(0, 1)))
+    at.cluster.settle()
     assert at.outcome(again) is None
 
 
