@@ -18,7 +18,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -54,7 +54,7 @@ class Listener:
     def __init__(self, listen: str, keys: BulkKeys) -> None:
         """`listen` is `ipc://PATH`, or `tcp://HOST` for a port of its own."""
         self._keys = keys
-        self._tls = _server_context(keys) if listen.startswith(TCP) else None
+        self._tls = server_context(keys) if listen.startswith(TCP) else None
         if self._tls is not None:
             self._socket = socket.create_server((listen.removeprefix(TCP), 0), backlog=_BACKLOG)
             host, port = self._socket.getsockname()[:2]
@@ -78,7 +78,7 @@ class Listener:
         with self._lock:
             self._closed = True
             for stream in (self._socket, *self._streams):
-                _wake(stream)
+                wake(stream)
         self._socket.close()
 
     def _accept(self, take: Take) -> None:
@@ -145,7 +145,7 @@ class Sender:
         with self._lock:
             self._closed = True
             if self._stream is not None:
-                _wake(self._stream)
+                wake(self._stream)
 
     def _send_all(self) -> None:
         try:
@@ -194,7 +194,7 @@ def _connect(address: str, keys: BulkKeys) -> socket.socket:
         host, _, port = address.removeprefix(TCP).rpartition(":")
         stream = socket.create_connection((host, int(port)), _HELLO_TIMEOUT)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream = _client_context(keys).wrap_socket(stream)
+        stream = client_context(keys.certificate).wrap_socket(stream)
         stream.settimeout(None)
         return stream
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -251,7 +251,13 @@ def mapped(size: int) -> mmap.mmap:
     return memory
 
 
-def fill(stream: socket.socket, memory: memoryview) -> bool:
+class Source(Protocol):
+    """What bytes can be read from, as a socket."""
+
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+
+
+def fill(stream: Source, memory: memoryview) -> bool:
     """Whether as many bytes came as there is memory for, before the stream ended."""
     at, size = 0, len(memory)
     while at < size:
@@ -262,13 +268,14 @@ def fill(stream: socket.socket, memory: memoryview) -> bool:
     return True
 
 
-def _wake(stream: socket.socket) -> None:
+def wake(stream: socket.socket) -> None:
     """End what a thread waits for on a socket, which it then closes."""
     with contextlib.suppress(OSError):  # It has ended by itself.
         socket.socket.shutdown(stream, socket.SHUT_RDWR)  # TLS's own would let the thread read on, unencrypted.
 
 
-def _server_context(keys: BulkKeys) -> ssl.SSLContext:
+def server_context(keys: BulkKeys) -> ssl.SSLContext:
+    """For who is connected to."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
@@ -281,10 +288,11 @@ def _server_context(keys: BulkKeys) -> ssl.SSLContext:
     return context
 
 
-def _client_context(keys: BulkKeys) -> ssl.SSLContext:
+def client_context(certificate: str) -> ssl.SSLContext:
+    """For who connects, and knows the other end by its certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # There is one certificate, the cluster's, wherever its hosts are.
     context.verify_flags |= _NO_CHECK_TIME
-    context.load_verify_locations(cadata=keys.certificate)
+    context.load_verify_locations(cadata=certificate)
     return context

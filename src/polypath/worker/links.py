@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from polypath import elements
+from polypath.link import elements
 from polypath.messages import SLOT_BYTES, SLOTS, Landed, Wanted
 from polypath.transport.bulk import widen
 from polypath.types import Code, DeviceId, ExecutableId

@@ -6,14 +6,13 @@ What goes over is dense and row-major, whatever the strides at either end.
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from polypath.transport.bulk import fill
+from polypath.transport.bulk import Source, fill
 
 _PIECE: Final = 2 << 20
 """Bytes that are put in order at a time where they are not: few enough to stay in the processor's caches."""
@@ -24,7 +23,13 @@ def plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.view(f"u{array.itemsize}" if array.itemsize <= 8 else np.complex128)
 
 
-def send(stream: socket.socket, array: npt.NDArray[Any]) -> None:
+class Sink(Protocol):
+    """What bytes can be sent on, as a socket."""
+
+    def sendall(self, data: Any, /) -> None: ...
+
+
+def send(stream: Sink, array: npt.NDArray[Any]) -> None:
     """Send all elements.
 
     Raises:
@@ -34,7 +39,7 @@ def send(stream: socket.socket, array: npt.NDArray[Any]) -> None:
         stream.sendall(_memory(np.ascontiguousarray(part)))
 
 
-def receive(stream: socket.socket, array: npt.NDArray[Any]) -> None:
+def receive(stream: Source, array: npt.NDArray[Any]) -> None:
     """Fill all of `array`.
 
     Raises:

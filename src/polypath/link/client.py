@@ -1,0 +1,314 @@
+"""The client's end: a link to each worker that it deals with and one to the head, and the requests on them.
+
+A request is asked for by a program that it runs with the arrays in question (`polypath.plugins.Attach`); its number is
+that of the launch. The workers then send what they have for it. Whoever waits for a request always hears of its end:
+from the workers, from the head where none of them will answer, or as a link breaks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+import numpy.typing as npt
+
+from polypath.link import elements, protocol, streams
+from polypath.link.connection import Connection, Incoming
+from polypath.link.protocol import HEAD_HOST, MOST_NUMBER, Box, Head, Hello, HostAddress, Kind, Welcome
+from polypath.link.state import LinkState, State
+from polypath.link.streams import Stream
+from polypath.types import DeviceId, HostId
+
+_log = logging.getLogger(__name__)
+
+_RETRY: Final = 1.0
+"""Seconds after which a host that could not be reached is tried again."""
+
+_LOOK: Final = 1.0
+"""Seconds after which a thread that waits looks again: one that was interrupted as it woke may not have woken it."""
+
+_boxes = msgspec.msgpack.Decoder(Box)
+_welcomes = msgspec.msgpack.Decoder(Welcome)
+
+
+class Request:
+    """What this process waits for: that arrays are there, elements of a small one, or a whole array."""
+
+    __slots__ = ("_told", "answer", "done", "hosts", "number", "open", "place")
+
+    def __init__(self, number: int, hosts: frozenset[HostId] | None, place: npt.NDArray[Any] | None) -> None:
+        self.number = number
+        self.hosts = hosts
+        """Who answers; None where that is not known."""
+        self.place = place
+        """Where the pieces of an array go."""
+        self.open = True
+        self.answer: bytes | None = None
+        """What came with the end; None where nobody will answer."""
+        self.done = threading.Lock()
+        """Held until the request has ended."""
+        self.done.acquire()
+        self._told = 0
+
+    def tell(self, of: int, answer: bytes) -> bool:
+        """One of `of` workers has done its part; whether all have."""
+        self._told += 1
+        if self._told < of:
+            return False
+        self.answer = answer
+        return True
+
+
+class Links:
+    """All links of one session.
+
+    Args:
+        address: the head's socket for links, `unix:PATH`.
+        session: the name by which the head knows the session.
+        patience: seconds of silence after which an end is given up.
+        ended: told, once and on a thread, that the head's link is over and why; empty where the head said nothing.
+    """
+
+    def __init__(self, address: str, session: str, patience: float, ended: Callable[[str], None]) -> None:
+        """Connects to the head.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        self._address = address
+        self._session = session
+        self._patience = patience
+        self._ended = ended
+        self._lock = threading.RLock()  # Freeing an array calls `drop`, wherever that happens.
+        self._numbers = itertools.count(1)
+        self._requests: dict[int, Request] = {}
+        self._links: dict[HostId, _Link] = {}
+        self._hosts: dict[HostId, HostAddress] = {}
+        self._host_of: dict[DeviceId, HostId] = {}
+        self._token = self._certificate = ""
+        self._closed = threading.Event()
+        self._head = _Link(HEAD_HOST, LinkState(patience))
+        self._connect(self._head, lambda: streams.connect(address, ""), HEAD_HOST, "")
+        threading.Thread(target=self._watch, name="polypath-links", daemon=True).start()
+
+    # --- Requests
+
+    def hosts_of(self, devices: Iterable[DeviceId]) -> frozenset[HostId] | None:
+        """The hosts that devices are on; None where one is unknown."""
+        found = [self._host_of.get(device) for device in devices]
+        return None if None in found else frozenset(host for host in found if host is not None)
+
+    def ask(self, hosts: frozenset[HostId] | None, place: npt.NDArray[Any] | None = None) -> Request | None:
+        """A new request, whose number is to be asked with then; None where it has to be asked for another way.
+
+        Args:
+            hosts: those that answer; None where they are not known yet, and have links where they answered before.
+            place: where the pieces of an array are to go.
+        """
+        if hosts is not None and not all(map(self._is_linked, hosts)):
+            return None
+        with self._lock:
+            if self._closed.is_set():
+                return None
+            while (number := next(self._numbers) % MOST_NUMBER + 1) in self._requests:
+                pass
+            request = Request(number, hosts, None if place is None else elements.plain(place))
+            self._requests[number] = request
+            return request
+
+    def wait(self, request: Request) -> bytes | None:
+        """What came with the end of the request; None where nobody will answer."""
+        while request.open:
+            if request.done.acquire(timeout=_LOOK):
+                request.done.release()  # For others that wait.
+        return request.answer
+
+    def drop(self, request: Request) -> None:
+        """Nobody wants it: it was not asked with, or what waited for it is gone."""
+        with self._lock:
+            self._end(request)
+
+    def push(self, request: Request, shards: Mapping[DeviceId, npt.NDArray[Any]]) -> None:
+        """Send each device's shard for an array that `request` was asked with; then they are the caller's again.
+
+        Raises:
+            OSError: a link is over; what was to be made of the array fails.
+        """
+        for device, shard in shards.items():
+            link = self._links[self._host_of[device]].connection
+            assert link is not None, "whoever asks has links"
+            note = str(device).encode()
+            link.send(protocol.pack(Kind.PUSH, request.number, note=note, size=shard.nbytes), elements.plain(shard))
+
+    def close(self) -> None:
+        """End all links, and all requests."""
+        self._closed.set()
+        with self._lock:
+            links = [self._head, *self._links.values()]
+        for link in links:
+            if link.connection is not None:
+                link.connection.close()
+            link.state.close()
+        self._end_all("")
+
+    # --- Links
+
+    def _is_linked(self, host: HostId) -> bool:
+        """Whether there is a link to a host; it is made here."""
+        link = self._links.get(host)
+        if link is not None and link.state.state is State.OPEN:
+            return True
+        with self._lock:
+            link = self._links.setdefault(host, _Link(host, LinkState(self._patience)))
+        with link.making:
+            if link.state.state is State.OPEN:
+                return True
+            known = self._hosts.get(host)
+            if known is None or not known.address or time.monotonic() < link.retry or self._closed.is_set():
+                return False
+            link.retry = time.monotonic() + _RETRY
+            return self._reach(link, known)
+
+    def _reach(self, link: _Link, known: HostAddress) -> bool:
+        """Connect to a host, or through the head where it cannot be reached."""
+        tunnel = Hello(self._session, link.host, "", tunnel=True)
+        ways = [lambda: streams.connect(known.address, self._certificate)] if link.is_near else []
+        for connect in (*ways, lambda: streams.connect_through(self._address, tunnel)):
+            try:
+                self._connect(link, connect, link.host, self._token)
+            except (OSError, ValueError) as error:
+                _log.info("Host %d is not reached%s: %s", link.host, "" if link.is_near else " by the head", error)
+                link.is_near = False
+            else:
+                return True
+        link.is_near = True  # It may be back.
+        return False
+
+    def _connect(self, link: _Link, connect: Callable[[], Stream], host: HostId, token: str) -> None:
+        state = link.state
+        if not state.connect():
+            raise ConnectionAbortedError("the session is closed")
+        try:
+            stream = connect()
+            try:
+                stream.sendall(protocol.pack(Kind.HELLO, note=protocol.encode(Hello(self._session, host, token))))
+                self._welcome(Incoming(stream))
+            except BaseException:
+                stream.close()
+                raise
+        except (OSError, ValueError) as error:
+            state.broke(str(error))
+            raise
+        state.opened(time.monotonic())
+        take, ended = (self._take_head, self._head_ended) if host == HEAD_HOST else (self._take, self._link_ended)
+        link.connection = Connection(stream, state, take, lambda reason: ended(link, reason))
+        threading.Thread(target=link.connection.read, name=f"polypath-link-{host}", daemon=True).start()
+
+    def _welcome(self, incoming: Incoming) -> None:
+        head = incoming.head()
+        if head is None:
+            raise ConnectionResetError("it closed the link")
+        if head.kind is Kind.BYE:
+            raise ConnectionRefusedError(incoming.bytes(head.note).decode(errors="replace"))
+        if head.kind is not Kind.WELCOME:
+            raise ValueError(f"it answered with a frame of kind {head.kind.name}")
+        self._learn(_welcomes.decode(incoming.bytes(head.note)))
+
+    def _learn(self, told: Welcome) -> None:
+        with self._lock:
+            self._token, self._certificate = told.token or self._token, told.certificate or self._certificate
+            for host in told.hosts:
+                self._hosts[host.host] = host
+                self._host_of.update(dict.fromkeys(host.devices, host.host))
+                if host.host in self._links:
+                    self._links[host.host].retry = 0.0
+
+    # --- What comes, on the links' threads
+
+    def _take(self, head: Head, incoming: Incoming) -> None:
+        if head.kind is Kind.PIECE:
+            self._land(head, incoming)
+            return
+        answer = incoming.bytes(head.size)
+        with self._lock:
+            request = self._requests.get(head.number)
+            if request is not None and (head.kind is not Kind.DONE or request.tell(head.extra, answer)):
+                self._end(request)
+
+    def _land(self, head: Head, incoming: Incoming) -> None:
+        box = _boxes.decode(incoming.bytes(head.note))
+        request = self._requests.get(head.number)
+        place = None if request is None else request.place
+        if place is None:
+            incoming.skip(head.size)
+            return
+        room = place[elements.box(box.start, box.shape)]
+        if room.nbytes != head.size:
+            raise ValueError(f"{head.size} bytes came for a part of {room.nbytes}")
+        elements.receive(incoming, room)
+
+    def _take_head(self, head: Head, incoming: Incoming) -> None:
+        if head.kind is Kind.WELCOME:
+            self._learn(_welcomes.decode(incoming.bytes(head.note)))
+        elif head.kind is Kind.FAILED:
+            with self._lock:
+                if (request := self._requests.get(head.number)) is not None:
+                    self._end(request)
+                    self._take_back(request)
+        else:
+            raise ValueError(f"the head sent a frame of kind {head.kind.name}")
+
+    def _take_back(self, request: Request) -> None:
+        """No worker will have heard of it: what was pushed for it is of no use."""
+        for host in request.hosts or ():
+            if (link := self._links.get(host)) is not None and link.connection is not None:
+                link.connection.post(protocol.pack(Kind.FAILED, request.number))
+
+    def _link_ended(self, link: _Link, reason: str) -> None:
+        _log.info("The link to host %d ended: %s", link.host, reason)
+        with self._lock:
+            for request in list(self._requests.values()):
+                if request.hosts is None or link.host in request.hosts:
+                    self._end(request)
+
+    def _head_ended(self, _link: _Link, reason: str) -> None:
+        self._end_all(reason)
+        self._ended(reason)
+
+    def _end_all(self, _reason: str) -> None:
+        with self._lock:
+            self._closed.set()
+            for request in list(self._requests.values()):
+                self._end(request)
+
+    def _end(self, request: Request) -> None:
+        if self._requests.pop(request.number, None) is not None:
+            request.place, request.open = None, False
+            request.done.release()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(self._patience / 4):
+            with self._lock:
+                links = [self._head, *self._links.values()]
+            for link in links:
+                if link.connection is not None:
+                    link.connection.tick()
+
+
+class _Link:
+    """One of them: its state lasts, its connection is a new one each time."""
+
+    def __init__(self, host: HostId, state: LinkState) -> None:
+        self.host = host
+        self.state = state
+        self.connection: Connection | None = None
+        self.making = threading.Lock()
+        self.retry = 0.0
+        """When it may be tried again."""
+        self.is_near = True
+        """Whether to try it without the head."""

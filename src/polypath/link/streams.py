@@ -1,0 +1,244 @@
+"""What carries a link: a unix socket on one machine, TLS between machines.
+
+Each can be read by one thread while others write, one at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from polypath.link import protocol
+from polypath.link.protocol import Hello, Kind
+from polypath.transport.bulk import TCP, UNIX, client_context, server_context, wake, widen
+from polypath.transport.keys import BulkKeys
+
+_CONNECT_TIMEOUT: Final = 10.0
+"""Seconds."""
+_BACKLOG: Final = 4096
+_CIPHERTEXT: Final = 1 << 18
+"""Bytes that are read or written at a time."""
+
+
+class Stream(Protocol):
+    """Bytes both ways, in order."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Wait for bytes; how many came, 0 at the end."""
+        ...
+
+    def sendall(self, data: Any, /) -> None:
+        """Send all; waits where the other end does not read."""
+        ...
+
+    def offer(self, data: bytes, /) -> bytes:
+        """Send what goes without waiting; what is left, and must go before anything else."""
+        ...
+
+    def shutdown(self) -> None:
+        """End the stream at both ends, whoever waits on it; from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Free what it has; nobody may wait on it."""
+        ...
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        ...
+
+
+class PlainStream:
+    """A socket as it is."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        self._socket = plain
+        self.recv_into = plain.recv_into
+        self.sendall = plain.sendall
+        self.close = plain.close
+        self.fileno = plain.fileno
+
+    def offer(self, data: bytes, /) -> bytes:
+        try:
+            return data[self._socket.send(data, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            return data
+
+    def shutdown(self) -> None:
+        wake(self._socket)
+
+
+class TlsStream:
+    """TLS over a socket. OpenSSL's own sockets cannot be read and written at a time by Python's threads."""
+
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext, *, server: bool) -> None:
+        self._socket = plain
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._received, self._to_send, server_side=server)
+        self._buffer = memoryview(bytearray(_CIPHERTEXT))
+        self.close = plain.close
+        self.fileno = plain.fileno
+
+    def handshake(self) -> None:
+        """Agree on keys.
+
+        Raises:
+            OSError: the other end is not who it should be, or is gone.
+        """
+        while not self._step(self._tls.do_handshake, ssl.SSLWantReadError):
+            self._flush()
+            self._receive()
+        self._flush()
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        while True:
+            with self._lock:
+                try:
+                    return self._tls.read(len(buffer), buffer)  # type: ignore[arg-type, return-value]
+                except ssl.SSLWantReadError:
+                    pass
+                except ssl.SSLZeroReturnError:
+                    return 0
+            if not self._receive():
+                return 0
+
+    def sendall(self, data: Any, /) -> None:
+        whole = memoryview(data).cast("B")
+        with self._writing:
+            for at in range(0, len(whole), _CIPHERTEXT):
+                with self._lock:
+                    self._tls.write(whole[at : at + _CIPHERTEXT])
+                    ready = self._to_send.read()
+                self._socket.sendall(ready)
+
+    def offer(self, data: bytes, /) -> bytes:
+        return data  # What is encrypted has to go.
+
+    def shutdown(self) -> None:
+        wake(self._socket)
+
+    def _step(self, step: Callable[[], object], waits: type[Exception]) -> bool:
+        try:
+            with self._lock:
+                step()
+        except waits:
+            return False
+        return True
+
+    def _receive(self) -> int:
+        size = self._socket.recv_into(self._buffer)
+        with self._lock:
+            if size:
+                self._received.write(self._buffer[:size])
+            else:
+                self._received.write_eof()
+        return size
+
+    def _flush(self) -> None:
+        with self._lock:
+            ready = self._to_send.read()
+        self._socket.sendall(ready)
+
+
+def connect(address: str, certificate: str) -> Stream:
+    """A stream to who listens at `address`: `unix:PATH`, or `tcp://HOST:PORT` for TLS with that certificate.
+
+    Raises:
+        OSError: nobody can be reached there, or it is somebody else.
+    """
+    if not address.startswith(TCP):
+        return PlainStream(_connect_unix(address.removeprefix(UNIX)))
+    host, _, port = address.removeprefix(TCP).rpartition(":")
+    plain = socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT)
+    with _closing_on_error(plain):
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream = TlsStream(plain, client_context(certificate), server=False)
+        stream.handshake()
+        plain.settimeout(None)
+    return stream
+
+
+def connect_through(head: str, hello: Hello) -> Stream:
+    """A stream to a host that only the head reaches, through the head's own socket.
+
+    Raises:
+        OSError: the head cannot be reached.
+    """
+    plain = _connect_unix(head.removeprefix(UNIX))
+    with _closing_on_error(plain):
+        plain.sendall(protocol.pack(Kind.HELLO, note=protocol.encode(hello)))
+    return PlainStream(plain)
+
+
+def _connect_unix(path: str) -> socket.socket:
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _closing_on_error(plain):
+        plain.settimeout(_CONNECT_TIMEOUT)
+        plain.connect(path)
+        plain.settimeout(None)
+        widen(plain)
+    return plain
+
+
+@contextlib.contextmanager
+def _closing_on_error(plain: socket.socket) -> Any:
+    try:
+        yield
+    except BaseException:
+        plain.close()
+        raise
+
+
+class Listener:
+    """Where clients connect to."""
+
+    def __init__(self, listen: str, keys: BulkKeys) -> None:
+        """`listen` is `unix:PATH`, or `tcp://HOST` for a port of its own and TLS.
+
+        Raises:
+            OSError: nobody can listen there.
+        """
+        self._context = server_context(keys) if listen.startswith(TCP) else None
+        if self._context is not None:
+            self._socket = socket.create_server((listen.removeprefix(TCP), 0), backlog=_BACKLOG)
+            host, port = self._socket.getsockname()[:2]
+            self.address = f"{TCP}{host}:{port}"
+        else:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._socket.bind(listen.removeprefix(UNIX))
+            self._socket.listen(_BACKLOG)
+            self.address = listen
+
+    def accept(self) -> Callable[[], Stream]:
+        """Wait for who connects; what is returned makes the stream, on the thread that is to have it.
+
+        Raises:
+            OSError: the listener was closed.
+        """
+        plain, _ = self._socket.accept()
+        context = self._context
+
+        def make() -> Stream:
+            with _closing_on_error(plain):
+                if context is None:
+                    widen(plain)
+                    return PlainStream(plain)
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                plain.settimeout(_CONNECT_TIMEOUT)
+                stream = TlsStream(plain, context, server=True)
+                stream.handshake()
+                plain.settimeout(None)
+                return stream
+
+        return make
+
+    def close(self) -> None:
+        """Take nobody more."""
+        wake(self._socket)
+        self._socket.close()
