@@ -39,7 +39,7 @@ _welcomes = msgspec.msgpack.Decoder(Welcome)
 class Request:
     """What this process waits for: that arrays are there, elements of a small one, or a whole array."""
 
-    __slots__ = ("_told", "answer", "done", "hosts", "number", "open", "place")
+    __slots__ = ("_came", "_told", "answer", "done", "hosts", "number", "open", "place")
 
     def __init__(self, number: int, hosts: frozenset[HostId] | None, place: npt.NDArray[Any] | None) -> None:
         self.number = number
@@ -54,13 +54,15 @@ class Request:
         """Held until the request has ended."""
         self.done.acquire()
         self._told = 0
+        self._came = b""
 
     def tell(self, of: int, answer: bytes) -> bool:
         """One of `of` workers has done its part; whether all have."""
         self._told += 1
+        self._came = self._came or answer
         if self._told < of:
             return False
-        self.answer = answer
+        self.answer = self._came
         return True
 
 

@@ -120,9 +120,9 @@ def test_completions_and_elements(cluster: Cluster) -> None:
     assert links.hosts_of([99]) is None
     request = links.ask(links.hosts_of([0, 11]))
     assert request is not None
-    cluster.ends[0].done(SESSION, request.number, 2)
-    assert request.open
     cluster.ends[1].done(SESSION, request.number, 2, b"elements")
+    assert request.open
+    cluster.ends[0].done(SESSION, request.number, 2)
     assert links.wait(request) == b"elements"
     assert links.wait(request) == b"elements"
     refused = links.ask(frozenset({0}))
@@ -181,7 +181,10 @@ def test_a_request_ends_with_a_link_of_its_hosts(cluster: Cluster) -> None:
     both, one, other, unknown = (
         links.ask(hosts) for hosts in (frozenset({0, 1}), frozenset({0}), frozenset({1}), None)
     )
-    assert both is not None and one is not None and other is not None and unknown is not None
+    assert both is not None
+    assert one is not None
+    assert other is not None
+    assert unknown is not None
     claimed = Taken()
     cluster.ends[0].claim(SESSION, one.number, (0,), claimed)
     cluster.servers[0].leave(0)
