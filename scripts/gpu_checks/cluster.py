@@ -201,7 +201,7 @@ def matmul(machine: Machine) -> str:
 @check(ON_A_CLUSTER, 90)
 def recovery(machine: Machine) -> str:
     """The last on its cluster: a worker that is killed comes back, and the error says so meanwhile."""
-    status = polypath.client.cluster._current.status()
+    status = polypath.client.cluster._Used.cluster.status()
     x = jax.device_put(np.ones(8, np.float32), jax.devices()[0]).block_until_ready()
     os.kill(status.controller.hosts[0].pid, signal.SIGKILL)
     try:

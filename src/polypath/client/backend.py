@@ -36,6 +36,7 @@ from polypath.client.environment import (
     socket_path,
 )
 from polypath.client.folder import lasting_path, make_folder, shares_memory
+from polypath.client.session import Session
 from polypath.client.watch import HeadWatch
 from polypath.errors import NotRunning
 from polypath.launch.runtime_dir import ClusterRecord
@@ -57,7 +58,12 @@ _lib: Any = lib
 _extend: Any = jax.extend.backend
 _config: Any = _jax.config
 
-_watch: HeadWatch | None = None
+
+class _Proxy:
+    """JAX's backend `proxy`, of which a process has one at a time."""
+
+    session: Session | None = None
+    watch: HeadWatch | None = None
 
 
 def read_option(name: str) -> Any:
@@ -86,14 +92,20 @@ def in_use() -> bool:
 
 
 def clear() -> None:
-    """Drop JAX's backends, so that it connects anew, and with them the watch on the head."""
+    """Drop JAX's backends, so that it connects anew, and with them the session and the watch on the head."""
     stop_watch()
     try:
         _finish_effects()
     finally:
-        hooks.uninstall()  # What they have compiled is dropped while somebody is there to be told.
+        _close_session()  # What it has compiled is dropped while somebody is there to be told.
         if _bridge.backends_are_initialized():
             _extend.clear_backends()
+
+
+def _close_session() -> None:
+    if (session := _Proxy.session) is not None:
+        _Proxy.session = None
+        session.close()
 
 
 def _finish_effects() -> None:
@@ -103,7 +115,8 @@ def _finish_effects() -> None:
     """
     if not _bridge.backends_are_initialized():
         return
-    hooks.give_up_interrupted()
+    if _Proxy.session is not None:
+        _Proxy.session.interrupts.give_up_interrupted()
     try:
         _jax.effects_barrier()
     except _jax.errors.JaxRuntimeError as error:
@@ -113,10 +126,9 @@ def _finish_effects() -> None:
 
 def stop_watch() -> None:
     """The cluster's end is wanted: don't tell of it."""
-    global _watch
-    if _watch is not None:
-        _watch.stop()
-        _watch = None
+    if (watch := _Proxy.watch) is not None:
+        _Proxy.watch = None
+        watch.stop()
 
 
 def check_answers(target: str) -> None:
@@ -141,7 +153,6 @@ def check_answers(target: str) -> None:
 
 def _make_client() -> Any:
     """Called by JAX, once, when it first needs devices."""
-    global _watch
     target = str(read_option("jax_backend_target"))
     check_answers(target)
     record = _record(target)
@@ -150,8 +161,9 @@ def _make_client() -> Any:
     folder = None if record is None else make_folder(Path(record.shared_dir))
     shared = folder is not None and shares_memory(folder)
     stop_watch()
+    _close_session()  # Of a backend that was cleared by JAX's own function.
     if record is not None:
-        _watch = HeadWatch(record, folder, hooks.session_ended)
+        _Proxy.watch = HeadWatch(record, folder, hooks.session_ended)
     try:
         client = _connect(target, folder, shared)
     except BaseException:
@@ -159,8 +171,9 @@ def _make_client() -> Any:
         if folder is not None:  # No session began that would remove it.
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    hooks.install(client, target, folder, shared)
-    if _watch is not None and _watch.over:
+    _Proxy.session = Session(client, target)
+    hooks.install(_Proxy.session, folder, shared)
+    if _Proxy.watch is not None and _Proxy.watch.over:
         hooks.session_ended()
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
     _bridge._backends.setdefault(client._raw_platform, client)

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import grpc
 import jax
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -45,19 +46,12 @@ class CallbackServer:
 
     Args:
         target: the cluster's address, as gRPC takes it.
-        dtype_of: numpy's type of that name, with those of ml_dtypes.
         here: makes JAX work in this process, in a `with` block.
     """
 
-    def __init__(
-        self,
-        target: str,
-        dtype_of: Callable[[str], np.dtype[Any]],
-        here: Callable[[], AbstractContextManager[object]],
-    ) -> None:
+    def __init__(self, target: str, here: Callable[[], AbstractContextManager[object]]) -> None:
         self._here = here
         self._name = secrets.token_hex(8)
-        self._dtype_of = dtype_of
         self._numbers = itertools.count(1)
         self._functions: dict[int, Sequence[Function]] = {}
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -193,7 +187,12 @@ class CallbackServer:
 
     def _array(self, each: Elements) -> npt.NDArray[Any]:
         data = bytearray(each.data)  # of its own: what shares it may write
-        return np.frombuffer(data, self._dtype_of(each.dtype)).reshape(each.shape)
+        return np.frombuffer(data, _dtype_of(each.dtype)).reshape(each.shape)
+
+
+def _dtype_of(name: str) -> np.dtype[Any]:
+    """numpy's type of that name, or ml_dtypes'."""
+    return np.dtype(getattr(ml_dtypes, name, name))
 
 
 def _elements(found: npt.NDArray[Any]) -> Elements:

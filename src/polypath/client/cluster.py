@@ -71,23 +71,21 @@ class Cluster:
         check_client(jax.__version__)
         from polypath.client import backend
 
-        global _current
         backend.check_answers(self.address)
         backend.clear()
         self._before = {name: backend.read_option(name) for name in _OPTIONS}
         backend.set_option("jax_platforms", "proxy")
         backend.set_option("jax_backend_target", self.address)
         backend.register()
-        _current = self
+        _Used.cluster = self
 
     def _leave(self) -> None:
-        global _current
         if self._before is None:
             return
         from polypath.client import backend
 
         before, self._before = self._before, None
-        _current = None
+        _Used.cluster = None
         try:
             backend.clear()
         finally:
@@ -95,8 +93,10 @@ class Cluster:
                 backend.set_option(name, value)
 
 
-_current: Cluster | None = None
-"""JAX has one set of backends per process, hence one cluster at a time."""
+class _Used:
+    """The cluster that this process uses: JAX has one set of backends per process, hence one cluster at a time."""
+
+    cluster: Cluster | None = None
 
 
 def start(
@@ -184,9 +184,9 @@ def connect(address_or_name: str | None = None) -> Cluster:
 
 
 def _check_free() -> None:
-    if _current is not None:
+    if _Used.cluster is not None:
         raise ClusterError(
-            f"This process uses the cluster {_current.name!r} already: close it first (`cluster.close()`), or use "
+            f"This process uses the cluster {_Used.cluster.name!r} already: close it first (`cluster.close()`), or use "
             "another process."
         )
 

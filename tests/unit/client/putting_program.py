@@ -11,9 +11,10 @@ from jax._src import lib
 from jax.sharding import NamedSharding, PartitionSpec
 
 from polypath.client.hooks import cluster, putting
+from polypath.client.session import Session
 
-client = jax.devices()[0].client
-cluster.connect(client, "")
+session = Session(jax.devices()[0].client, "")
+cluster.use(session)
 real = lib.xla_client.batched_device_put
 calls: list[list[Any]] = []
 waited: list[Any] = []
@@ -114,7 +115,7 @@ lib.xla_client.batched_block_until_ready = fail
 assert jax.device_put(large) is not None
 
 # Another client's arrays are nobody's business here.
-cluster.disconnect()
+session.close()
 ((put,),) = reached(jax.device_put, small)
 assert np.shares_memory(put, small)
 print("done")

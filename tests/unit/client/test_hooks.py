@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import types
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax._src import array as jax_array
 from jax._src import dispatch
 
-from polypath.client.hooks import programs
-from polypath.client.hooks.cluster import replace, replace_property
+from polypath.client.hooks.cluster import replace
 from polypath.client.hooks.together import _Request
 
 
@@ -58,29 +55,6 @@ def test_a_shortcut_takes_the_place_of_jaxs_own(function: Any) -> None:
     target = module(getattr(function, "__wrapped__", function))
     replace(target, "function", wrap, shortcut=True)
     assert target.function is not function
-
-
-def test_a_property_is_replaced_once() -> None:
-    class Thing:
-        @property
-        def name(self) -> str:
-            return "thing"
-
-    for _ in range(2):
-        replace_property(Thing, "name", wrap)
-    assert Thing().name == ("hooked", "thing")  # type: ignore[comparison-overlap]
-
-
-def test_cache_keys_tell_the_cluster_from_other_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = mock.Mock()
-    hook = programs._hash_accelerator_config(original)
-    devices, seen = np.array(jax.devices()[:1]), hashlib.sha256()
-    hook(seen, devices)
-    original.assert_called_once_with(seen, devices)
-    monkeypatch.setattr(programs, "is_cluster", lambda _: True)
-    hook(seen, devices)
-    original.assert_called_once()
-    assert seen.digest() != hashlib.sha256().digest()
 
 
 def test_what_landed_together_is_told_apart_whatever_the_order() -> None:

@@ -2,56 +2,37 @@
 
 jaxlib's proxy client refuses some of what jaxlib's other clients do, and some of JAX takes for
 granted that devices are in its own process. Each module here mends one such thing, and says
-what JAX does and what it does instead. A hook does its part for the cluster's client alone and
-passes everything else on unchanged; installed once, it stays.
+what JAX does and what it does instead; `patches` has the table of all that is replaced in JAX.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
-from polypath.client.hooks import (
-    analysis,
-    arrays,
-    callbacks,
-    copying,
-    dlpack,
-    donating,
-    getting,
-    partitioning,
-    programs,
-    putting,
-    sending,
-    waiting,
-)
-from polypath.client.hooks.cluster import connect, disconnect, takes_numbers
-from polypath.client.hooks.interrupts import give_up_interrupted
+from polypath.client.hooks import getting, patches, putting, sending, waiting
+from polypath.client.hooks.cluster import takes_numbers, use
 from polypath.client.hooks.pacing import Pace
 from polypath.client.landing import Landing, SlotLanding, StreamLanding
+from polypath.client.session import Session
 
-__all__ = ["give_up_interrupted", "install", "session_ended", "uninstall"]
+__all__ = ["install", "session_ended"]
 
 _log = logging.getLogger(__name__)
 
-_landing: Landing | None = None
 
-
-def install(client: Any, target: str, folder: Path | None, shares_memory: bool) -> None:
-    """Have the hooks serve the cluster at `target`, which `client` is connected to.
+def install(session: Session, folder: Path | None, shares_memory: bool) -> None:
+    """Have the hooks serve `session` until it closes.
 
     `folder` is the session's, and `shares_memory` tells whether arrays go through it as files.
     """
-    global _landing
-    uninstall()
-    connect(client, target)
-    for module in (analysis, arrays, callbacks, copying, dlpack, donating, partitioning, programs):
-        module.install()
-    _landing = None if folder is None else _land(folder, shares_memory)
-    getting.install(client, _landing)
-    sending.install(client, _landing if isinstance(_landing, StreamLanding) else None)
-    waiting.install(client, folder)
+    use(session)
+    patches.install(session)
+    landing = None if folder is None else _land(folder, shares_memory)
+    session.own(_Others(landing))
+    getting.install(session.client, landing)
+    sending.install(session.client, landing if isinstance(landing, StreamLanding) else None)
+    waiting.install(session.client, folder)
     putting.install(Pace(folder) if folder is not None and shares_memory else None)
 
 
@@ -60,16 +41,21 @@ def session_ended() -> None:
     waiting.close()
 
 
-def uninstall() -> None:
-    """There is no cluster any more."""
-    global _landing
-    getting.uninstall()
-    waiting.uninstall()
-    sending.uninstall()
-    if _landing is not None:
-        _landing.close()
-        _landing = None
-    disconnect()
+class _Others:
+    """To be deleted: the hooks that are not in `patches.HOOKS` yet."""
+
+    def __init__(self, landing: Landing | None) -> None:
+        self._landing = landing
+
+    def close(self) -> None:
+        getting.uninstall()
+        waiting.uninstall()
+        sending.uninstall()
+        if self._landing is not None:
+            self._landing.close()
+
+    def abandon(self) -> None:
+        """Nothing yet."""
 
 
 def _land(folder: Path, shares_memory: bool) -> Landing | None:

@@ -4,10 +4,8 @@
   makes it, and nothing is compiled or run.
 - `Device.memory_stats()` is asked of the device's worker; None on platforms that count nothing.
 - `LoadedExecutable.hlo_modules()` is read from the text of the optimized program, which jaxlib's client does tell.
-- `Device.local_hardware_id` is the device's place among all of the cluster's, as each host's own numbers are not unique
+- `Device.local_hardware_id` is the device's index among all of the cluster's, as each host's own numbers are not unique
   in one process; `Client.device_from_local_hardware_id()` finds a device by it.
-
-Seen on jax 0.9 to 0.12.
 """
 
 from __future__ import annotations
@@ -18,7 +16,8 @@ import jax
 from jax._src import lib
 from jax._src.interpreters import pxla
 
-from polypath.client.hooks.cluster import cluster_socket, is_cluster, local_cpu, replace, replace_property
+from polypath.client.hooks.patches import Patch, getter
+from polypath.client.session import Session
 from polypath.frontend import control_client
 
 _errors: Any = jax.errors
@@ -26,54 +25,76 @@ _jaxlib: Any = getattr(pxla, "_jax")  # noqa: B009
 _hlo: Any = getattr(lib, "hlo", _jaxlib)
 
 
-def install() -> None:
-    """Put the hooks in place."""
-    replace(_jaxlib, "hlo_module_cost_analysis", _cost_analysis)
-    replace(_jaxlib.Device, "memory_stats", _memory_stats)
-    if hasattr(_hlo, "hlo_module_from_text"):
-        replace(_jaxlib.LoadedExecutable, "hlo_modules", _hlo_modules)
-    replace(_jaxlib.Client, "device_from_local_hardware_id", _device_from_local_hardware_id)
-    replace_property(_jaxlib.Device, "local_hardware_id", _local_hardware_id)
+def patches(session: Session) -> list[Patch]:
+    """This hook's, for `session`."""
 
+    def memory_stats(original: Any) -> Any:
+        def memory_stats(self: Any) -> dict[str, int] | None:
+            path = session.cluster_socket(self.client)
+            return original(self) if path is None else control_client.memory_stats(f"unix:{path}", self.id)
 
-def _memory_stats(original: Any) -> Any:
-    def memory_stats(self: Any) -> dict[str, int] | None:
-        path = cluster_socket(self.client)
-        return original(self) if path is None else control_client.memory_stats(f"unix:{path}", self.id)
+        return memory_stats
 
-    return memory_stats
+    def hlo_modules(original: Any) -> Any:
+        def hlo_modules(self: Any) -> list[Any]:
+            if not session.is_cluster(self.client):
+                return original(self)
+            return [_hlo.hlo_module_from_text(self.get_hlo_text())]
 
+        return hlo_modules
 
-def _hlo_modules(original: Any) -> Any:
-    def hlo_modules(self: Any) -> list[Any]:
-        if not is_cluster(self.client):
-            return original(self)
-        return [_hlo.hlo_module_from_text(self.get_hlo_text())]
+    def local_hardware_id(original: Any) -> Any:
+        def local_hardware_id(self: Any) -> int | None:
+            return self.client.local_devices().index(self) if session.is_cluster(self.client) else original(self)
 
-    return hlo_modules
+        return local_hardware_id
 
+    def device_from_local_hardware_id(original: Any) -> Any:
+        def device_from_local_hardware_id(self: Any, number: int) -> Any:
+            if not session.is_cluster(self):
+                return original(self, number)
+            devices = self.local_devices()
+            if 0 <= number < len(devices):
+                return devices[number]
+            raise _errors.JaxRuntimeError(f"INVALID_ARGUMENT: No matching device found for local_device_id {number}")
 
-def _local_hardware_id(original: Any) -> Any:
-    def local_hardware_id(self: Any) -> int | None:
-        return self.client.local_devices().index(self) if is_cluster(self.client) else original(self)
+        return device_from_local_hardware_id
 
-    return local_hardware_id
+    def cost_analysis(original: Any) -> Any:
+        def hlo_module_cost_analysis(client: Any, module: Any) -> Any:
+            return original(session.local_cpu() if session.is_cluster(client) else client, module)
 
+        return hlo_module_cost_analysis
 
-def _device_from_local_hardware_id(original: Any) -> Any:
-    def device_from_local_hardware_id(self: Any, number: int) -> Any:
-        if not is_cluster(self):
-            return original(self, number)
-        devices = self.local_devices()
-        if 0 <= number < len(devices):
-            return devices[number]
-        raise _errors.JaxRuntimeError(f"INVALID_ARGUMENT: No matching device found for local_device_id {number}")
-
-    return device_from_local_hardware_id
-
-
-def _cost_analysis(original: Any) -> Any:
-    def cost_analysis(client: Any, module: Any) -> Any:
-        return original(local_cpu() if is_cluster(client) else client, module)
-
-    return cost_analysis
+    return [
+        Patch(
+            "jaxlib._jax",
+            "hlo_module_cost_analysis",
+            cost_analysis,
+            why="A CPU client of this process estimates a program's cost, as the proxy client refuses to.",
+        ),
+        Patch(
+            "jaxlib._jax:Device",
+            "memory_stats",
+            memory_stats,
+            why="The device's worker is asked how much memory is used, as the proxy client refuses to ask.",
+        ),
+        Patch(
+            "jaxlib._jax:LoadedExecutable",
+            "hlo_modules",
+            hlo_modules,
+            why="The optimized program is read from its text, as the proxy client has nothing else of it.",
+        ),
+        Patch(
+            "jaxlib._jax:Client",
+            "device_from_local_hardware_id",
+            device_from_local_hardware_id,
+            why="Devices are found by their index in the cluster, as the proxy client finds none.",
+        ),
+        Patch(
+            "jaxlib._jax:Device",
+            "local_hardware_id",
+            getter(local_hardware_id),
+            why="A device's number is its index in the cluster, as each host's own numbers are not unique.",
+        ),
+    ]

@@ -1,4 +1,4 @@
-"""What an array on the cluster answers to other libraries of this process. Seen on jax 0.9 to 0.12.
+"""What an array on the cluster answers to other libraries of this process.
 
 - `__cuda_array_interface__` is an attribute that such an array does not have, as on plain JAX's CPU; jaxlib's proxy
   client raises what `hasattr` does not understand.
@@ -14,62 +14,77 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import array as jax_array
 
 from polypath.client.hooks import waiting
-from polypath.client.hooks.cluster import is_cluster, replace, replace_property
+from polypath.client.hooks.patches import Patch, getter
+from polypath.client.session import Session
 
-_Array: Any = jax_array.ArrayImpl
 _errors: Any = jax.errors
 
 
-def install() -> None:
-    """Put the hooks in place."""
-    replace_property(_Array, "__cuda_array_interface__", _cuda_array_interface)
-    replace(_Array, "unsafe_buffer_pointer", _unsafe_buffer_pointer)
+def patches(session: Session) -> list[Patch]:
+    """This hook's, for `session`."""
+
+    def cuda_array_interface(original: Any) -> Any:
+        def cuda_array_interface(self: Any) -> Any:
+            try:
+                return original(self)
+            except _errors.JaxRuntimeError:
+                if not session.is_on_cluster(self):
+                    raise
+                raise AttributeError("__cuda_array_interface__ is only defined for GPU buffers.") from None
+
+        return cuda_array_interface
+
+    def unsafe_buffer_pointer(original: Any) -> Any:
+        def unsafe_buffer_pointer(self: Any) -> int:
+            found = None
+            if not self.is_deleted() and len(self.sharding.device_set) == 1 and session.is_on_cluster(self):
+                found = waiting.pointer(self)
+            return original(self) if found is None else found
+
+        return unsafe_buffer_pointer
+
+    def buffer(original: Any) -> Any:
+        def buffer(self: Any, flags: int) -> memoryview:
+            return _buffer(self, flags) if session.is_on_cluster(self) else original(self, flags)
+
+        return buffer
+
+    found = [
+        Patch(
+            "jax._src.array:ArrayImpl",
+            "__cuda_array_interface__",
+            getter(cuda_array_interface),
+            why="An array of the cluster lacks this attribute, so that `hasattr` and `getattr` work.",
+        ),
+        Patch(
+            "jax._src.array:ArrayImpl",
+            "unsafe_buffer_pointer",
+            unsafe_buffer_pointer,
+            why="The array's worker tells the address, as the proxy client knows none.",
+        ),
+    ]
     if sys.version_info >= (3, 12):
-        replace(_Array, "__buffer__", _buffer)
-
-
-def _cuda_array_interface(original: Any) -> Any:
-    def cuda_array_interface(self: Any) -> Any:
-        try:
-            return original(self)
-        except _errors.JaxRuntimeError:
-            if not _is_on_cluster(self):
-                raise
-            raise AttributeError("__cuda_array_interface__ is only defined for GPU buffers.") from None
-
-    return cuda_array_interface
-
-
-def _unsafe_buffer_pointer(original: Any) -> Any:
-    def unsafe_buffer_pointer(self: Any) -> int:
-        found = None
-        if not self.is_deleted() and len(self.sharding.device_set) == 1 and _is_on_cluster(self):
-            found = waiting.pointer(self)
-        return original(self) if found is None else found
-
-    return unsafe_buffer_pointer
-
-
-def _buffer(original: Any) -> Any:
-    def buffer(self: Any, flags: int) -> memoryview:
-        if not _is_on_cluster(self):
-            return original(self, flags)
-        if len(self.sharding.device_set) > 1:
-            raise BufferError(
-                "INVALID_ARGUMENT: Python buffer protocol is only defined for buffers with a single shard."
+        found.append(
+            Patch(
+                "jax._src.array:ArrayImpl",
+                "__buffer__",
+                buffer,
+                why="The buffer protocol gives the elements that this process fetched; from Python 3.12 on.",
             )
-        if self.dtype.isbuiltin != 1:
-            kind = _xla_name(self.dtype.name)
-            raise BufferError(
-                f"INVALID_ARGUMENT: Buffers of type {kind} are not supported by the Python buffer protocol."
-            )
-        elements: Any = np.asarray(self)
-        return elements.__buffer__(flags)
+        )
+    return found
 
-    return buffer
+
+def _buffer(array: Any, flags: int) -> memoryview:
+    if len(array.sharding.device_set) > 1:
+        raise BufferError("INVALID_ARGUMENT: Python buffer protocol is only defined for buffers with a single shard.")
+    if array.dtype.isbuiltin != 1:
+        kind = _xla_name(array.dtype.name)
+        raise BufferError(f"INVALID_ARGUMENT: Buffers of type {kind} are not supported by the Python buffer protocol.")
+    elements: Any = np.asarray(array)
+    return elements.__buffer__(flags)
 
 
 def _xla_name(dtype: str) -> str:
@@ -77,7 +92,3 @@ def _xla_name(dtype: str) -> str:
     short = {"bfloat": "bf", "float": "f", "uint": "u", "int": "s"}
     known = next((name for name in short if dtype.startswith(name)), "")
     return (short.get(known, "") + dtype.removeprefix(known)).replace("_", "").upper()
-
-
-def _is_on_cluster(array: Any) -> bool:
-    return is_cluster(next(iter(array.sharding.device_set)).client)

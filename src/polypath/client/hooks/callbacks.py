@@ -18,80 +18,100 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from jax._src import callback, compiler, debugging, dispatch, xla_bridge
+from jax._src import xla_bridge
 
-from polypath.client.hooks import partitioning
-from polypath.client.hooks.cluster import (
-    callback_server,
-    is_cluster,
-    is_connected,
-    local_cpu,
-    overlay,
-    replace,
-)
-from polypath.client.hooks.interrupts import gave_up, interruptible
+from polypath.client.hooks.partitioning import answers_for
+from polypath.client.hooks.patches import Patch, overlay
+from polypath.client.session import Session
 from polypath.messages import CALLBACKS_OPTION
 
 _bridge: Any = xla_bridge
 
 
-def install() -> None:
-    """Put the hooks in place."""
-    replace(compiler, "backend_compile_and_load", _compile_and_load)
-    overlay(callback, "xb", local_devices=_local_devices)
-    overlay(debugging, "xla_bridge", local_devices=_local_devices)
-    replace(dispatch.RuntimeTokenSet, "get_token_input", _next_token)
-    replace(dispatch.RuntimeTokenSet, "block_until_ready", _barrier)
+def patches(session: Session) -> list[Patch]:
+    """This hook's, for `session`."""
 
+    def backend_compile_and_load(original: Any) -> Any:
+        def compile_and_load(
+            backend: Any, module: Any, devices: Any, options: Any, callbacks: Sequence[Any], *rest: Any, **more: Any
+        ) -> Any:
+            answers = answers_for(module) if session.is_cluster(backend) else None
+            if not session.is_cluster(backend) or not (callbacks or answers):
+                return original(backend, module, devices, options, callbacks, *rest, **more)
+            named = msgspec.json.encode(session.callback_server().register(callbacks, answers)).decode()
+            before = list(options.env_option_overrides)
+            options.env_option_overrides = [*before, (CALLBACKS_OPTION, named)]
+            try:
+                # The compiler may ask functions of this process.
+                return session.interrupts.interruptible(
+                    lambda: original(backend, module, devices, options, [], *rest, **more)
+                )
+            finally:
+                options.env_option_overrides = before
 
-def _compile_and_load(original: Any) -> Any:
-    def compile_and_load(
-        backend: Any, module: Any, devices: Any, options: Any, host_callbacks: Sequence[Any], *rest: Any, **more: Any
-    ) -> Any:
-        answers = partitioning.answers_for(module) if is_cluster(backend) else None
-        if not is_cluster(backend) or not (host_callbacks or answers):
-            return original(backend, module, devices, options, host_callbacks, *rest, **more)
-        callbacks = callback_server().register(host_callbacks, answers)
-        before = list(options.env_option_overrides)
-        options.env_option_overrides = [*before, (CALLBACKS_OPTION, msgspec.json.encode(callbacks).decode())]
-        try:
-            # The compiler may ask functions of this process.
-            return interruptible(lambda: original(backend, module, devices, options, [], *rest, **more))
-        finally:
-            options.env_option_overrides = before
+        return compile_and_load
 
-    return compile_and_load
+    def get_token_input(original: Any) -> Any:
+        def get_token_input(tokens: Any, effect: Any, devices: Any) -> Any:
+            try:
+                return original(tokens, effect, devices)
+            except Exception:
+                if not session.closed:
+                    tokens.current_tokens.pop(effect, None)
+                raise
 
+        return get_token_input
 
-def _next_token(original: Any) -> Any:
-    def get_token_input(tokens: Any, effect: Any, devices: Any) -> Any:
-        try:
-            return original(tokens, effect, devices)
-        except Exception:
-            if is_connected():
-                tokens.current_tokens.pop(effect, None)
-            raise
-
-    return get_token_input
-
-
-def _barrier(original: Any) -> Any:
-    def block_until_ready(tokens: Any) -> None:
-        if gave_up():  # Of a program over several devices, some may wait for the one that was given up.
-            tokens.clear()
-        try:
-            for token in list(tokens.output_runtime_tokens.values()):
-                interruptible(token.block_until_ready)
-            original(tokens)
-        except Exception:
-            if is_connected():
+    def barrier(original: Any) -> Any:
+        def block_until_ready(tokens: Any) -> None:
+            if session.closed:
+                return original(tokens)
+            if session.interrupts.gave_up:  # Of a program over several devices, some may wait for the one given up.
                 tokens.clear()
-            raise
+            try:
+                for token in list(tokens.output_runtime_tokens.values()):
+                    session.interrupts.interruptible(token.block_until_ready)
+                return original(tokens)
+            except Exception:
+                tokens.clear()
+                raise
 
-    return block_until_ready
+        return block_until_ready
 
+    def local_devices(process_index: int | None = None, backend: Any = None, host_id: int | None = None) -> Any:
+        if backend == "cpu" and not session.closed:
+            return session.local_cpu().local_devices()
+        return _bridge.local_devices(process_index, backend, host_id)
 
-def _local_devices(process_index: int | None = None, backend: Any = None, host_id: int | None = None) -> Any:
-    if is_connected() and backend == "cpu":
-        return local_cpu().local_devices()
-    return _bridge.local_devices(process_index, backend, host_id)
+    return [
+        Patch(
+            "jax._src.compiler",
+            "backend_compile_and_load",
+            backend_compile_and_load,
+            why="A program is compiled without its callbacks, which the proxy client refuses, and with their names.",
+        ),
+        Patch(
+            "jax._src.callback",
+            "xb",
+            overlay(local_devices=local_devices),
+            why="A callback's arguments are put on a CPU device of this process, also where the cluster is of CPUs.",
+        ),
+        Patch(
+            "jax._src.debugging",
+            "xla_bridge",
+            overlay(local_devices=local_devices),
+            why="The same, for the arguments of `jax.debug.print` and `jax.debug.callback`.",
+        ),
+        Patch(
+            "jax._src.dispatch:RuntimeTokenSet",
+            "get_token_input",
+            get_token_input,
+            why="A token that failed with its program is told of once and dropped.",
+        ),
+        Patch(
+            "jax._src.dispatch:RuntimeTokenSet",
+            "block_until_ready",
+            barrier,
+            why="The same at `jax.effects_barrier`, and Ctrl-C ends the wait.",
+        ),
+    ]

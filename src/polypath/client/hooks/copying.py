@@ -9,32 +9,38 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import lib
 
-from polypath.client.hooks.cluster import is_connected, replace
+from polypath.client.hooks.patches import Patch
+from polypath.client.session import Session
 
 _jax: Any = jax
-_lib: Any = lib
 
 
-def install() -> None:
-    """Put the hook in place."""
-    replace(_lib.xla_client, "batched_copy_array_to_devices_with_sharding", _copy)
+def patches(session: Session) -> list[Patch]:
+    """This hook's, for `session`."""
 
+    def batched_copy(original: Any) -> Any:
+        def copy(arrays: Any, devices: Any, shardings: Any, semantics: Any) -> Any:
+            if session.closed or all(map(_same_client, arrays, shardings)):
+                return original(arrays, devices, shardings, semantics)
+            found: list[Any] = []
+            for array, to, sharding, how in zip(arrays, devices, shardings, semantics, strict=True):
+                if _same_client(array, sharding):
+                    found.extend(original([array], [to], [sharding], [how]))
+                else:
+                    found.append(_jax.device_put(np.asarray(array), sharding))
+            return found
 
-def _copy(original: Any) -> Any:
-    def copy(arrays: Any, devices: Any, shardings: Any, semantics: Any) -> Any:
-        if not is_connected() or all(map(_same_client, arrays, shardings)):
-            return original(arrays, devices, shardings, semantics)
-        found: list[Any] = []
-        for array, to, sharding, how in zip(arrays, devices, shardings, semantics, strict=True):
-            if _same_client(array, sharding):
-                found.extend(original([array], [to], [sharding], [how]))
-            else:
-                found.append(_jax.device_put(np.asarray(array), sharding))
-        return found
+        return copy
 
-    return copy
+    return [
+        Patch(
+            "jax._src.lib:xla_client",
+            "batched_copy_array_to_devices_with_sharding",
+            batched_copy,
+            why="Copies between the cluster and this process's own devices go over numpy, as the clients differ.",
+        )
+    ]
 
 
 def _same_client(array: Any, sharding: Any) -> bool:

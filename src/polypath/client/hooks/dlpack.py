@@ -2,7 +2,7 @@
 
 DLPack shares memory, and jaxlib's proxy client has none to share: it refuses. Here an array on
 the cluster is handed out as a copy in this process, and one that is taken in goes to the cluster as
-a copy. Who asks for no copy is refused, as DLPack wants it.
+a copy. A caller that asks for no copy is refused, as DLPack wants it.
 """
 
 from __future__ import annotations
@@ -11,20 +11,64 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import dlpack, xla_bridge
+from jax._src import xla_bridge
 
-from polypath.client.hooks.cluster import is_cluster, is_connected, local_cpu, overlay, replace
+from polypath.client.hooks.patches import Patch, overlay
+from polypath.client.session import Session
 
 _jax: Any = jax
 _bridge: Any = xla_bridge
-_jaxlib: Any = getattr(dlpack, "_jax")  # noqa: B009
 
 
-def install() -> None:
-    """Put the hooks in place."""
-    replace(_jaxlib, "buffer_to_dlpack_managed_tensor", _to_dlpack)
-    replace(_jaxlib, "dlpack_managed_tensor_to_buffer", _from_dlpack)
-    overlay(dlpack, "xla_bridge", get_backend=_get_backend)
+def patches(session: Session) -> list[Patch]:
+    """This hook's, for `session`."""
+
+    def get_backend(platform: Any = None) -> Any:
+        return _bridge.get_backend(platform) if session.closed else _Cluster()
+
+    def to_dlpack(original: Any) -> Any:
+        def to_dlpack(array: Any, stream: Any = None, **more: Any) -> Any:
+            (device,) = array.devices()
+            if not session.is_cluster(device.client):
+                return original(array, stream=stream, **more)
+            return original(_put(np.asarray(array), session.local_cpu().local_devices()[0]), stream=None, **more)
+
+        return to_dlpack
+
+    def from_dlpack(original: Any) -> Any:
+        def from_dlpack(tensor: Any, device: Any, stream: Any, copy: bool | None = None, *rest: Any) -> Any:
+            if not session.is_cluster(device.client):
+                return original(tensor, device, stream, copy, *rest)
+            if copy is False:
+                raise ValueError(
+                    "Specified copy=False for an array of this process, which requires a copy since the cluster shares "
+                    "no memory with it: set copy=True or copy=None."
+                )
+            here = session.local_cpu().local_devices()[0]
+            return _put(np.asarray(original(tensor, here, stream, None, *rest)), getattr(device, "device", device))
+
+        return from_dlpack
+
+    return [
+        Patch(
+            "jaxlib._jax",
+            "buffer_to_dlpack_managed_tensor",
+            to_dlpack,
+            why="An array of the cluster is handed out as a copy in this process, as it shares no memory with it.",
+        ),
+        Patch(
+            "jaxlib._jax",
+            "dlpack_managed_tensor_to_buffer",
+            from_dlpack,
+            why="A tensor of this process is taken in as a copy on the cluster.",
+        ),
+        Patch(
+            "jax._src.dlpack",
+            "xla_bridge",
+            overlay(get_backend=get_backend),
+            why="JAX looks for the device where a tensor is by its platform and number, which the cluster lacks.",
+        ),
+    ]
 
 
 class _Cluster:
@@ -52,35 +96,6 @@ class _Device:
 
     def get_stream_for_external_ready_events(self) -> None:
         return None
-
-
-def _get_backend(platform: Any = None) -> Any:
-    return _Cluster() if is_connected() else _bridge.get_backend(platform)
-
-
-def _to_dlpack(original: Any) -> Any:
-    def to_dlpack(array: Any, stream: Any = None, **more: Any) -> Any:
-        (device,) = array.devices()
-        if not is_cluster(device.client):
-            return original(array, stream=stream, **more)
-        return original(_put(np.asarray(array), local_cpu().local_devices()[0]), stream=None, **more)
-
-    return to_dlpack
-
-
-def _from_dlpack(original: Any) -> Any:
-    def from_dlpack(tensor: Any, device: Any, stream: Any, copy: bool | None = None, *rest: Any) -> Any:
-        if not is_cluster(device.client):
-            return original(tensor, device, stream, copy, *rest)
-        if copy is False:
-            raise ValueError(
-                "Specified copy=False for an array of this process, which requires a copy since the cluster shares no "
-                "memory with it: set copy=True or copy=None."
-            )
-        here = local_cpu().local_devices()[0]
-        return _put(np.asarray(original(tensor, here, stream, None, *rest)), getattr(device, "device", device))
-
-    return from_dlpack
 
 
 def _put(array: Any, device: Any) -> Any:

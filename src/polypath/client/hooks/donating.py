@@ -12,58 +12,71 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from jax._src import array, dispatch
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
-from polypath.client.hooks.cluster import is_cluster, overlay, replace
+from polypath.client.hooks.patches import Patch, overlay
+from polypath.client.session import Session
 
 _xla: Any = xla_client
 _Semantics: Any = _xla.ArrayCopySemantics
-_local = threading.local()
 
 
-def install() -> None:
-    """Put the hooks in place."""
-    overlay(array, "xc", batched_copy_array_to_devices_with_sharding=_copy)
-    overlay(dispatch, "xc", reorder_shards=_reorder)
-    replace(dispatch, "_different_device_order_reshard", _reshard)
+def patches(session: Session) -> list[Patch]:
+    """This hook's, for `session`."""
+    local = threading.local()
 
-
-def _copy(arrays: Sequence[Any], devices: Sequence[Any], shardings: Sequence[Any], semantics: Sequence[Any]) -> Any:
-    chosen = [
-        _Semantics.REUSE_INPUT if each == _Semantics.DONATE_INPUT and _stays(x, sharding) else each
-        for x, sharding, each in zip(arrays, shardings, semantics, strict=True)
-    ]
-    return _xla.batched_copy_array_to_devices_with_sharding(arrays, devices, shardings, chosen)
-
-
-def _stays(x: Any, target: Any) -> bool:
-    here = x.sharding
-    return (
-        is_cluster(next(iter(here.device_set)).client)
-        and here._internal_device_list == target._internal_device_list
-        and here.memory_kind == target.memory_kind
-    )
-
-
-def _reshard(original: Any) -> Any:
-    def different_device_order_reshard(x: Any, target: Any, copy: Any) -> Any:
+    def stays(x: Any, target: Any) -> bool:
         here = x.sharding
-        _local.donates = (
-            copy == _Semantics.DONATE_INPUT
-            and is_cluster(next(iter(here.device_set)).client)
+        return (
+            session.is_on_cluster(x)
+            and here._internal_device_list == target._internal_device_list
             and here.memory_kind == target.memory_kind
-            and here.shard_shape(x.shape) == target.shard_shape(x.shape)  # Else XLA has no use for the memory.
         )
-        try:
-            return original(x, target, copy)
-        finally:
-            _local.donates = False
 
-    return different_device_order_reshard
+    def copy(arrays: Sequence[Any], devices: Sequence[Any], shardings: Sequence[Any], semantics: Sequence[Any]) -> Any:
+        chosen = [
+            _Semantics.REUSE_INPUT if each == _Semantics.DONATE_INPUT and stays(x, sharding) else each
+            for x, sharding, each in zip(arrays, shardings, semantics, strict=True)
+        ]
+        return _xla.batched_copy_array_to_devices_with_sharding(arrays, devices, shardings, chosen)
 
+    def reshard(original: Any) -> Any:
+        def different_device_order_reshard(x: Any, target: Any, copy: Any) -> Any:
+            here = x.sharding
+            local.donates = (
+                copy == _Semantics.DONATE_INPUT
+                and session.is_on_cluster(x)
+                and here.memory_kind == target.memory_kind
+                and here.shard_shape(x.shape) == target.shard_shape(x.shape)  # Else XLA has no use for the memory.
+            )
+            try:
+                return original(x, target, copy)
+            finally:
+                local.donates = False
 
-def _reorder(x: Any, sharding: Any, semantics: Any) -> Any:
-    if getattr(_local, "donates", False):
-        semantics = _Semantics.DONATE_INPUT
-    return _xla.reorder_shards(x, sharding, semantics)
+        return different_device_order_reshard
+
+    def reorder(x: Any, sharding: Any, semantics: Any) -> Any:
+        donates = getattr(local, "donates", False)
+        return _xla.reorder_shards(x, sharding, _Semantics.DONATE_INPUT if donates else semantics)
+
+    return [
+        Patch(
+            "jax._src.array",
+            "xc",
+            overlay(batched_copy_array_to_devices_with_sharding=copy),
+            why="An array that stays where it is, is not donated: the proxy client would say that it is gone.",
+        ),
+        Patch(
+            "jax._src.dispatch",
+            "xc",
+            overlay(reorder_shards=reorder),
+            why="The shards of a donated array are handed over where its devices come in another order.",
+        ),
+        Patch(
+            "jax._src.dispatch",
+            "_different_device_order_reshard",
+            reshard,
+            why="The only place that knows whether `reorder_shards` is to donate.",
+        ),
+    ]

@@ -25,7 +25,8 @@ from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 from jax._src.lib.mlir import ir  # pyright: ignore[reportPrivateImportUsage]
 from jax._src.lib.mlir.dialects import hlo
 
-from polypath.client.hooks.cluster import replace
+from polypath.client.hooks.patches import Patch
+from polypath.client.session import Session
 from polypath.messages import CompilerAnswer, CompilerQuestion, ShardedShape
 
 _jax: Any = custom_partitioning
@@ -40,10 +41,16 @@ _partitioners: Any = getattr(custom_partitioning, "_sharding_callbacks", {})
 _inspectors: weakref.WeakValueDictionary[bytes, Any] = weakref.WeakValueDictionary()
 
 
-def install() -> None:
-    """Put the hooks in place."""
-    if hasattr(_xla, "encode_inspect_sharding_callback"):
-        replace(_xla, "encode_inspect_sharding_callback", _encode_inspector)
+def patches(_: Session) -> list[Patch]:
+    """This hook's, for any session."""
+    return [
+        Patch(
+            "jax._src.lib:xla_client",
+            "encode_inspect_sharding_callback",
+            _encode_inspector,
+            why="The functions of `inspect_array_sharding` are kept by the names that programs have for them.",
+        )
+    ]
 
 
 def _encode_inspector(original: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Programs in forms that jaxlib's proxy client refuses to handle. Seen on jax 0.9 to 0.12.
+"""Programs in forms that jaxlib's proxy client refuses to handle.
 
 - A program that uses an operation younger than twelve weeks, such as an async collective, is sent beside the request:
   jaxlib's client always writes StableHLO of a version that old, and cannot write such an operation.
@@ -15,11 +15,12 @@ from typing import Any, Final
 import jax
 import msgspec
 import numpy as np
-from jax._src import cache_key, lib
+from jax._src import lib
 from jax._src.interpreters import pxla
 from jax._src.lib.mlir.dialects import hlo  # pyright: ignore[reportPrivateImportUsage]
 
-from polypath.client.hooks.cluster import cluster_socket, is_cluster, replace
+from polypath.client.hooks.patches import Patch
+from polypath.client.session import Session
 from polypath.errors import ClusterError
 from polypath.frontend import control_client
 from polypath.messages import PROGRAM_OPTION
@@ -45,36 +46,109 @@ class _Serialized(msgspec.Struct, frozen=True, tag="polypath-program-1", array_l
     """The ids of those it was compiled for, in order."""
 
 
-def install() -> None:
-    """Put the hooks in place."""
-    replace(_xla.Client, "compile_and_load", _compile_and_load)
-    replace(_xla.Client, "serialize_executable", _serialize_executable)
-    replace(_xla.Client, "deserialize_executable", _deserialize_executable)
-    replace(_xla.LoadedExecutable, "serialize", _serialize)
-    if not hasattr(_xla.Client, "supports_executable_serialization"):
-        _xla.Client.supports_executable_serialization = property(_supports_serialization)
-    if hasattr(cache_key, "_hash_accelerator_config"):
-        replace(cache_key, "_hash_accelerator_config", _hash_accelerator_config)
+def patches(session: Session) -> list[Patch]:
+    """This hook's, for `session`."""
 
+    def compile_and_load(original: Any) -> Any:
+        def compile_and_load(self: Any, computation: Any, executable_devices: Any, *rest: Any, **more: Any) -> Any:
+            try:
+                return original(self, computation, executable_devices, *rest, **more)
+            except _errors.JaxRuntimeError as error:
+                version = getattr(self, "stablehlo_current_version", None)
+                if _TOO_NEW not in str(error) or not session.is_cluster(self) or version is None:
+                    raise
+            program = _portable(computation, ".".join(map(str, version)))
+            options, others = (rest[0], rest[1:]) if rest else (more.pop("compile_options", _xla.CompileOptions()), ())
+            before = list(options.env_option_overrides)
+            options.env_option_overrides = [*before, (PROGRAM_OPTION, base64.b64encode(program).decode())]
+            try:
+                return original(self, _STAND_IN, executable_devices, options, *others, **more)
+            finally:
+                options.env_option_overrides = before
 
-def _compile_and_load(original: Any) -> Any:
-    def compile_and_load(self: Any, computation: Any, executable_devices: Any, *rest: Any, **more: Any) -> Any:
-        try:
-            return original(self, computation, executable_devices, *rest, **more)
-        except _errors.JaxRuntimeError as error:
-            version = getattr(self, "stablehlo_current_version", None)
-            if _TOO_NEW not in str(error) or not is_cluster(self) or version is None:
-                raise
-        program = _portable(computation, ".".join(map(str, version)))
-        options, others = (rest[0], rest[1:]) if rest else (more.pop("compile_options", _xla.CompileOptions()), ())
-        before = list(options.env_option_overrides)
-        options.env_option_overrides = [*before, (PROGRAM_OPTION, base64.b64encode(program).decode())]
-        try:
-            return original(self, _STAND_IN, executable_devices, options, *others, **more)
-        finally:
-            options.env_option_overrides = before
+        return compile_and_load
 
-    return compile_and_load
+    def supports_serialization(_: None) -> Any:
+        def supports_executable_serialization(client: Any) -> bool:
+            # Of other clients JAX asks `__getattr__` in its place.
+            if session.cluster_socket(client) is None:
+                raise AttributeError("supports_executable_serialization")
+            return True
+
+        return property(supports_executable_serialization)
+
+    def serialize_executable(original: Any) -> Any:
+        def serialize_executable(self: Any, executable: Any) -> bytes:
+            path = session.cluster_socket(self)
+            return original(self, executable) if path is None else _serialized(executable, path)
+
+        return serialize_executable
+
+    def serialize(original: Any) -> Any:
+        def serialize(self: Any) -> bytes:
+            path = session.cluster_socket(self.client)
+            return original(self) if path is None else _serialized(self, path)
+
+        return serialize
+
+    def deserialize_executable(original: Any) -> Any:
+        def deserialize_executable(
+            self: Any, serialized: bytes, executable_devices: Any, compile_options: Any = None, *rest: Any, **more: Any
+        ) -> Any:
+            if session.is_cluster(self):
+                return _deserialize(self, serialized, executable_devices, compile_options)
+            return original(self, serialized, executable_devices, compile_options, *rest, **more)
+
+        return deserialize_executable
+
+    def hash_accelerator_config(original: Any) -> Any:
+        def hash_accelerator_config(hash_obj: Any, accelerators: Any) -> None:
+            if not session.is_cluster(accelerators.flat[0].client):
+                return original(hash_obj, accelerators)
+            kinds = [device.device_kind for device in accelerators.flat]
+            return hash_obj.update(msgspec.msgpack.encode(["polypath", *kinds]))
+
+        return hash_accelerator_config
+
+    return [
+        Patch(
+            "jax._src.lib:xla_client.Client",
+            "compile_and_load",
+            compile_and_load,
+            why="A program that the proxy client cannot write, as it is too new, goes in a compile option.",
+        ),
+        Patch(
+            "jax._src.lib:xla_client.Client",
+            "serialize_executable",
+            serialize_executable,
+            why="An executable is serialized as the program that it was compiled from, as the proxy client refuses.",
+        ),
+        Patch(
+            "jax._src.lib:xla_client.Client",
+            "deserialize_executable",
+            deserialize_executable,
+            why="Such an executable is compiled again, which the workers' cache makes short.",
+        ),
+        Patch(
+            "jax._src.lib:xla_client.LoadedExecutable",
+            "serialize",
+            serialize,
+            why="The same as `serialize_executable`, by which later versions of JAX ask.",
+        ),
+        Patch(
+            "jax._src.lib:xla_client.Client",
+            "supports_executable_serialization",
+            supports_serialization,
+            why="Tells JAX that its compilation cache works on the cluster.",
+            adds=True,
+        ),
+        Patch(
+            "jax._src.cache_key",
+            "_hash_accelerator_config",
+            hash_accelerator_config,
+            why="Keys of the compilation cache tell the cluster from other clients, whose entries hold something else.",
+        ),
+    ]
 
 
 def _portable(computation: Any, readable: str) -> bytes:
@@ -83,29 +157,6 @@ def _portable(computation: Any, readable: str) -> bytes:
         return computation  # It was portable when it was serialized.
     version = _stablehlo.get_smaller_version(_stablehlo.get_current_version(), readable)
     return _jaxlib.mlir.serialize_portable_artifact(computation, version, True)  # True: with Shardy's dialect
-
-
-def _supports_serialization(client: Any) -> bool:
-    """Whether JAX may serialize a client's executables. Of other clients JAX asks `__getattr__` in its place."""
-    if cluster_socket(client) is None:
-        raise AttributeError("supports_executable_serialization")
-    return True
-
-
-def _serialize_executable(original: Any) -> Any:
-    def serialize_executable(self: Any, executable: Any) -> bytes:
-        path = cluster_socket(self)
-        return original(self, executable) if path is None else _serialized(executable, path)
-
-    return serialize_executable
-
-
-def _serialize(original: Any) -> Any:
-    def serialize(self: Any) -> bytes:
-        path = cluster_socket(self.client)
-        return original(self) if path is None else _serialized(self, path)
-
-    return serialize
 
 
 def _serialized(executable: Any, path: str) -> bytes:
@@ -117,25 +168,17 @@ def _serialized(executable: Any, path: str) -> bytes:
     return msgspec.msgpack.encode(_Serialized(program, options, devices))
 
 
-def _deserialize_executable(original: Any) -> Any:
-    def deserialize_executable(
-        self: Any, serialized: bytes, executable_devices: Any, compile_options: Any = None, *rest: Any, **more: Any
-    ) -> Any:
-        if not is_cluster(self):
-            return original(self, serialized, executable_devices, compile_options, *rest, **more)
-        try:
-            found = msgspec.msgpack.decode(serialized, type=_Serialized)
-        except msgspec.DecodeError as error:
-            raise _errors.JaxRuntimeError(
-                "INVALID_ARGUMENT: These bytes are no executable that was serialized on a cluster of Polypath: "
-                f"compile the program here ({error})."
-            ) from error
-        devices, options = executable_devices, compile_options
-        if options is None:
-            devices, options = _placed(self, found, executable_devices)
-        return self.compile_and_load(found.program, devices, options)
-
-    return deserialize_executable
+def _deserialize(client: Any, serialized: bytes, devices: Any, options: Any) -> Any:
+    try:
+        found = msgspec.msgpack.decode(serialized, type=_Serialized)
+    except msgspec.DecodeError as error:
+        raise _errors.JaxRuntimeError(
+            "INVALID_ARGUMENT: These bytes are no executable that was serialized on a cluster of Polypath: "
+            f"compile the program here ({error})."
+        ) from error
+    if options is None:
+        devices, options = _placed(client, found, devices)
+    return client.compile_and_load(found.program, devices, options)
 
 
 def _placed(client: Any, found: _Serialized, given: Any) -> tuple[Any, Any]:
@@ -153,13 +196,3 @@ def _placed(client: Any, found: _Serialized, given: Any) -> tuple[Any, Any]:
     ids = np.asarray([device.id for device in given]).reshape(max(options.num_replicas, 1), -1)
     options.device_assignment = _xla.DeviceAssignment.create(ids)
     return given, options
-
-
-def _hash_accelerator_config(original: Any) -> Any:
-    def hash_accelerator_config(hash_obj: Any, accelerators: Any) -> None:
-        if not is_cluster(accelerators.flat[0].client):
-            return original(hash_obj, accelerators)
-        kinds = [device.device_kind for device in accelerators.flat]
-        return hash_obj.update(msgspec.msgpack.encode(["polypath", *kinds]))
-
-    return hash_accelerator_config

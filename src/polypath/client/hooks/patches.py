@@ -1,0 +1,202 @@
+"""The one table of all that Polypath changes in JAX, and how it is put in place and taken away again.
+
+`HOOKS` names the hooks, each a module here, which says what JAX lacks and what it does instead. A hook's function
+`patches(session)` gives its rows: what each replaces, by what, on which versions of JAX that was seen, and why.
+A hook works for its session's client alone and passes everything else on unchanged.
+
+- `install(session)` puts all patches in place. A hook whose names this JAX lacks is left out whole, with one warning.
+- `Installed.undo()` restores the originals, the newest patch first. Where somebody has put a function of their own
+  over one of ours meanwhile, both stay: ours passes everything on, as its session is closed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import jax
+
+from polypath import versions
+from polypath.client.session import Session
+
+_log = logging.getLogger(__name__)
+
+HOOKS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "analysis": "devices do not tell of their memory, nor executables of their cost",
+        "arrays": "arrays have no buffer protocol and no address",
+        "callbacks": "programs cannot call functions of this process (jax.debug.print, pure_callback, io_callback)",
+        "copying": "host callbacks cannot take arrays of the cluster to this process's devices",
+        "dlpack": "arrays cannot be exchanged with other libraries by DLPack",
+        "donating": "jax.device_put(..., donate=True) may lose track of what was donated",
+        "partitioning": "custom_partitioning and jax.debug.inspect_array_sharding do not work",
+        "programs": "executables cannot be serialized, and jax_compilation_cache_dir does nothing",
+    }
+)
+"""The hooks, in the order in which they are put in place, and what is lost without each."""
+
+_SUPPORTED: Final = (versions.OLDEST_CLIENT, versions.NEWEST_CLIENT)
+_OWN: Final = ("jax", "jaxlib", "nanobind", "polypath")
+_MISSING: Final = object()
+_told: Final[set[str]] = set()
+"""The hooks of which the user was told that they are left out."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One thing that is replaced: `owner`'s `name`, by `wrap(original)`."""
+
+    owner: str
+    """A module, class or dict, as `pkgutil.resolve_name` takes it: `jax._src.array:ArrayImpl`."""
+    name: Any
+    """Of an attribute of `owner`, or a key where `owner` is a dict."""
+    wrap: Callable[[Any], Any]
+    """Gives what takes the original's place. The original is what `getattr` gives: a function, a property, a module."""
+    why: str
+    """One sentence."""
+    seen_on: str = "0.9-0.12"
+    """The first and the last minor version of JAX that has `name`."""
+    shortcut: bool = False
+    """Whether this only gives the original's answer sooner, without calling it. So it is left out where somebody has
+    put a function of their own in JAX's place, which has to be called."""
+    adds: bool = False
+    """Whether JAX looks for `name` where some versions have none: only these get it, and `wrap` gets None."""
+
+    def belongs_to(self, version: str) -> bool:
+        """Whether a JAX of this version has what is replaced. What no supported JAX lacks, later ones should have."""
+        first, last = (versions.parse(each) for each in self.seen_on.split("-"))
+        return first <= versions.parse(version)[:2] and (versions.parse(version)[:2] <= last or last == _SUPPORTED[1])
+
+
+def getter(wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """For a `Patch` of a property, as what replaces its getter."""
+    return lambda original: property(wrap(original.fget))
+
+
+class Overlay:
+    """A module as another module sees it: with some names of its own."""
+
+    def __init__(self, module: Any, names: Mapping[str, Any]) -> None:
+        self.__dict__.update(names)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def overlay(**names: Any) -> Callable[[Any], Any]:
+    """For a `Patch` of a module's name for another module: this one sees `names` there, all others the module's own."""
+    return lambda original: Overlay(original, names)
+
+
+def table(session: Session) -> dict[str, list[Patch]]:
+    """All patches, by hook. A hook that this JAX does not let be imported has none, and the user is told once."""
+    found: dict[str, list[Patch]] = {}
+    for hook in HOOKS:
+        try:
+            module: Any = importlib.import_module(f"polypath.client.hooks.{hook}")
+        except (ImportError, AttributeError) as error:
+            _tell_left_out(hook, str(error))
+            continue
+        found[hook] = module.patches(session)
+    return found
+
+
+def install(session: Session) -> Installed:
+    """Put all patches in place, until `session` closes."""
+    return session.own(Installed(table(session)))
+
+
+class _Done(NamedTuple):
+    """A patch in place."""
+
+    owner: Any
+    name: Any
+    before: Any
+    """What the owner itself had under this name, or `_MISSING` where it inherited it or had none."""
+    hook: Any
+
+
+class Installed:
+    """Patches in place, until `undo()`."""
+
+    def __init__(self, patches: Mapping[str, Iterable[Patch]]) -> None:
+        self._done: list[_Done] = []
+        for hook, its in patches.items():
+            here = [patch for patch in its if patch.belongs_to(jax.__version__)]
+            try:
+                owners = [pkgutil.resolve_name(patch.owner) for patch in here]
+                for owner, patch in zip(owners, here, strict=True):
+                    _original(owner, patch)
+            except (ImportError, AttributeError, KeyError) as error:
+                _tell_left_out(hook, str(error))
+                continue
+            for owner, patch in zip(owners, here, strict=True):
+                self._put(owner, patch)
+
+    def undo(self) -> None:
+        """Restore the originals, but for what somebody has put over ours. May be called again."""
+        while self._done:
+            owner, name, before, hook = self._done.pop()
+            if _own(owner).get(name) is not hook:
+                continue
+            if isinstance(owner, dict):
+                owner[name] = before
+            elif before is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+
+    def close(self) -> None:
+        """As the session ends."""
+        self.undo()
+
+    def abandon(self) -> None:
+        """A forked child keeps the patches, which say there that the session is the parent's."""
+
+    def _put(self, owner: Any, patch: Patch) -> None:
+        original = _original(owner, patch)
+        if (patch.shortcut and not is_jaxs_own(original)) or (patch.adds and hasattr(owner, patch.name)):
+            return
+        hook = patch.wrap(original)
+        self._done.append(_Done(owner, patch.name, _own(owner).get(patch.name, _MISSING), hook))
+        if isinstance(owner, dict):
+            owner[patch.name] = hook
+        else:
+            setattr(owner, patch.name, hook)
+
+
+def is_jaxs_own(function: Any) -> bool:
+    """Whether JAX made a function, rather than somebody who replaced JAX's: names may have been copied from it."""
+    code_of = getattr(function, "__globals__", None)
+    module = type(function).__module__ if code_of is None else str(code_of.get("__name__"))
+    return module.partition(".")[0] in _OWN
+
+
+def _original(owner: Any, patch: Patch) -> Any:
+    if patch.adds:
+        return None
+    return _own(owner)[patch.name] if isinstance(owner, dict) else getattr(owner, patch.name)
+
+
+def _own(owner: Any) -> Mapping[Any, Any]:
+    """What a module, a class or a dict has itself."""
+    is_dict: bool = isinstance(owner, dict)  # pyright would not know of what.
+    return owner if is_dict else vars(owner)
+
+
+def _tell_left_out(hook: str, lacks: str) -> None:
+    if hook not in _told:
+        _told.add(hook)
+        _log.warning(
+            "jax %s is not as the hook %r of Polypath expects it (%s), so it is left out, and on the cluster %s.",
+            jax.__version__,
+            hook,
+            lacks,
+            HOOKS.get(hook, "some things do not work"),
+        )
