@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import logging
 import os
-import shutil
+import secrets
 import socket
 import sys
 from collections.abc import Generator
@@ -23,23 +23,23 @@ import jax.extend.backend
 import msgspec
 from jax._src import lib, xla_bridge
 
-from polypath.client import hooks
 from polypath.client.environment import (
     CLIENT_ATTRIBUTE,
-    FOLDER_ATTRIBUTE,
     INSECURE_CREDENTIALS,
-    LARGE_TRANSFER_DIRECTORY,
-    LARGE_TRANSFER_THRESHOLD,
+    LINK_ATTRIBUTE,
+    LINK_NAME,
     PYTHON_ATTRIBUTE,
-    THRESHOLD_BYTES,
     is_ours,
     socket_path,
 )
-from polypath.client.folder import lasting_path, make_folder, shares_memory
+from polypath.client.hooks import patches
 from polypath.client.session import Session
-from polypath.client.watch import HeadWatch
+from polypath.client.transfers import Transfers
+from polypath.client.watch import Watch
 from polypath.errors import NotRunning
 from polypath.launch.runtime_dir import ClusterRecord
+from polypath.link.client import Links
+from polypath.transport.beats import patience
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class _Proxy:
     """JAX's backend `proxy`, of which a process has one at a time."""
 
     session: Session | None = None
-    watch: HeadWatch | None = None
+    watch: Watch | None = None
 
 
 def read_option(name: str) -> Any:
@@ -155,44 +155,53 @@ def _make_client() -> Any:
     """Called by JAX, once, when it first needs devices."""
     target = str(read_option("jax_backend_target"))
     check_answers(target)
-    record = _record(target)
-    if record is not None and record.stale:
-        record = None
-    folder = None if record is None else make_folder(Path(record.shared_dir))
-    shared = folder is not None and shares_memory(folder)
     stop_watch()
     _close_session()  # Of a backend that was cleared by JAX's own function.
-    if record is not None:
-        _Proxy.watch = HeadWatch(record, folder, hooks.session_ended)
+    name = secrets.token_hex(16)
+    links = _link(target, name)
     try:
-        client = _connect(target, folder, shared)
+        client = _connect(target, name if links is not None else "")
     except BaseException:
         stop_watch()
-        if folder is not None:  # No session began that would remove it.
-            shutil.rmtree(folder, ignore_errors=True)
+        if links is not None:
+            links.close()
         raise
-    _Proxy.session = Session(client, target)
-    hooks.install(_Proxy.session, folder, shared)
-    if _Proxy.watch is not None and _Proxy.watch.over:
-        hooks.session_ended()
+    session = _Proxy.session = Session(client, target)
+    if links is not None:
+        session.own(links)
+        if _takes_numbers():
+            session.transfers = Transfers(session, links)
+    patches.install(session)
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
     _bridge._backends.setdefault(client._raw_platform, client)
     return client
 
 
-def _connect(target: str, folder: Path | None, shared: bool) -> Any:
+def _link(target: str, session: str) -> Links | None:
+    """The session's links, none of them to a worker yet; None where the cluster is not of ours."""
+    path, record = socket_path(target), _record(target)
+    if path is None or record is None or record.stale:
+        return None
+    watch = _Proxy.watch = Watch(record)
+    try:
+        return Links(f"unix:{Path(path).with_name(LINK_NAME)}", session, patience(), watch.ended)
+    except (OSError, ValueError) as error:
+        _log.warning("Arrays go through the head alone, as it takes no links (%s).", error)
+        stop_watch()
+        return None
+
+
+def _takes_numbers() -> bool:
+    """Whether an execution can have a number, by which requests are known: not before jaxlib 0.10."""
+    return "launch_id" in (_lib.xla_client.LoadedExecutable.execute_sharded.__doc__ or "")
+
+
+def _connect(target: str, link: str) -> Any:
     proxy = _extend.ifrt_proxy
     options = proxy.ClientConnectionOptions()
     options.connection_timeout_in_seconds = _CONNECT_TIMEOUT
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    told: dict[str, bytes] = {CLIENT_ATTRIBUTE: _who().encode(), PYTHON_ATTRIBUTE: python.encode()}
-    if folder is not None:
-        path = lasting_path(folder)
-        if shared:
-            # They stay set: jaxlib reads one now and the other at the first big transfer.
-            os.environ[LARGE_TRANSFER_DIRECTORY] = path
-            os.environ.setdefault(LARGE_TRANSFER_THRESHOLD, str(THRESHOLD_BYTES))
-        told[FOLDER_ATTRIBUTE] = os.fsencode(folder)
+    told = {CLIENT_ATTRIBUTE: _who().encode(), PYTHON_ATTRIBUTE: python.encode(), LINK_ATTRIBUTE: link.encode()}
     if is_ours(target):
         options.initialization_data = told
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # JAX's own default.

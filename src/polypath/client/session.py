@@ -11,10 +11,9 @@ the session owns has let go of its descriptors (`after_fork_in_child`).
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import threading
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import jax
 from jax._src import xla_bridge
@@ -23,7 +22,9 @@ from jax.extend import ifrt_programs
 from polypath.client.callbacks import CallbackServer
 from polypath.client.environment import socket_path
 from polypath.client.interrupts import Interrupts
-from polypath.messages import NUMBERS
+
+if TYPE_CHECKING:
+    from polypath.client.transfers import Transfers
 
 _jax: Any = jax
 _bridge: Any = xla_bridge
@@ -53,12 +54,14 @@ class Session:
         target: the cluster's address, as `JAX_BACKEND_TARGET` has it.
     """
 
+    transfers: Transfers | None = None
+    """What goes over the session's links; None where it has none."""
+
     def __init__(self, client: Any, target: str) -> None:
         self.client: Final = client
         self.target: Final = target
         self.closed = False
         self.interrupts: Final = Interrupts()
-        self._numbers = itertools.count()
         self._lock = threading.RLock()
         self._owned: list[Resource] = []
         self._server: CallbackServer | None = None
@@ -82,7 +85,7 @@ class Session:
         return socket_path(self.target) if self.is_cluster(client) else None
 
     def compile_request(self, name: str, body: Any) -> Any:
-        """An executable that only the controller knows, such as one that exports arrays.
+        """An executable that only the controller knows.
 
         Raises:
             JaxRuntimeError: the controller does not know this one.
@@ -91,10 +94,6 @@ class Session:
         return self.client.compile_ifrt_program(
             programs.make_plugin_program(json.dumps({name: body})), programs.make_plugin_compile_options()
         )
-
-    def next_number(self) -> int:
-        """A launch's number, by which its array is known; from 1 on, and again after `NUMBERS`."""
-        return next(self._numbers) % (NUMBERS - 1) + 1
 
     def callback_server(self) -> CallbackServer:
         """Serves this process's functions; started with the first program that has one.

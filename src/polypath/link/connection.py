@@ -99,6 +99,8 @@ class Connection:
         take: Callable[[Head, Incoming], None],
         ended: Callable[[str], None],
     ) -> None:
+        self.told = False
+        """Whether the other end told why it ended the link."""
         self._stream = stream
         self._state = state
         self._take = take
@@ -119,7 +121,7 @@ class Connection:
             while (head := self._incoming.head()) is not None:
                 self._state.heard(time.monotonic())
                 if head.kind is Kind.BYE:
-                    reason = self._incoming.bytes(head.note).decode(errors="replace")
+                    self.told, reason = True, self._incoming.bytes(head.note).decode(errors="replace")
                     break
                 if head.kind is not Kind.BEAT:
                     self._take(head, self._incoming)
@@ -244,3 +246,8 @@ class Connection:
         self._stream.shutdown()
         with self._changed:
             self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """In a forked child: close this process's descriptor alone."""
+        self._state.close()
+        self._stream.close()

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from polypath.client.hooks import waiting
 from polypath.client.hooks.patches import Patch, getter
 from polypath.client.session import Session
 
@@ -40,7 +39,7 @@ def patches(session: Session) -> list[Patch]:
         def unsafe_buffer_pointer(self: Any) -> int:
             found = None
             if not self.is_deleted() and len(self.sharding.device_set) == 1 and session.is_on_cluster(self):
-                found = waiting.pointer(self)
+                found = None if session.transfers is None else session.transfers.address(self)
             return original(self) if found is None else found
 
         return unsafe_buffer_pointer

@@ -36,6 +36,8 @@ HOOKS: Final[Mapping[str, str]] = MappingProxyType(
         "donating": "jax.device_put(..., donate=True) may lose track of what was donated",
         "partitioning": "custom_partitioning and jax.debug.inspect_array_sharding do not work",
         "programs": "executables cannot be serialized, and jax_compilation_cache_dir does nothing",
+        "putting": "a numpy array that is used again after a call may reach the cluster with its new elements",
+        "speed": "arrays are waited for and read more slowly",
     }
 )
 """The hooks, in the order in which they are put in place, and what is lost without each."""

@@ -2,8 +2,8 @@
 
 jaxlib's proxy client reads the elements of a numpy array on a thread of its own, after `device_put` or the jitted
 function has returned. A loop that reuses the buffer of its batch would have the elements of the next batch sent. Here
-the client gets a copy of a small array, and a put of a large one returns when the workers have it. That holds for
-every way by which elements go up:
+a large array is sent to the workers over the session's links before the call returns, and the client gets a copy of any
+other. That holds for every way by which elements go up:
 
 - `xla_client.batched_device_put` puts for `device_put`, `jnp.array`, `make_array_from_callback` and the like, and for
   arguments of programs over several devices.
@@ -27,19 +27,24 @@ from typing import Any, Final
 
 import jax
 import numpy as np
-from jax._src import config, core, dtypes, lib, pjit
+from jax._src import config, core, dtypes, lib, literals
 from jax._src.interpreters import pxla
 
 from polypath.client import memory
-from polypath.client.environment import THRESHOLD_BYTES
-from polypath.client.hooks.cluster import host_arrays, is_cluster, replace, typed_array
-from polypath.client.hooks.pacing import Pace
+from polypath.client.hooks.patches import Patch
+from polypath.client.session import Session
+from polypath.client.transfers import UP_BYTES
+
+typed_array: Final[Any] = literals.TypedNdArray
+"""JAX's own host array, whose type is not canonicalized; a subclass of numpy's since JAX 0.10."""
+host_arrays: Final[tuple[Any, ...]] = (np.ndarray, typed_array)
+"""What JAX hands on of numpy's."""
 
 WAIT_BYTES: Final = 16 << 20
-"""From this size on, a put waits until the workers have the array, which costs less than to copy it first."""
+"""From this size on, a put that does not go over links waits until the workers have it: a copy would cost more."""
 
-_SMALL_BYTES: Final = THRESHOLD_BYTES
-"""Below this size an array does not go through shared memory, and is put with as little Python as can be."""
+_SMALL_BYTES: Final = 64 << 10
+"""Below this size an array is put with as little Python as can be."""
 
 _IN_PYTHON: Final = object()
 """The layout of an argument that is to be put by Python."""
@@ -49,7 +54,6 @@ _lib: Any = lib
 _config: Any = config
 _core: Any = core
 _dtypes: Any = dtypes
-_pjit: Any = pjit
 _tree: Any = jax.tree
 _pxla: Any = pxla
 _client: Any = _lib.xla_client
@@ -57,39 +61,95 @@ _client: Any = _lib.xla_client
 _NOTHING: Final = _dtypes.float0
 """The type of gradients of integers, which JAX makes arrays of another type of."""
 
-_pace: Pace | None = None
 
+def patches(session: Session) -> list[Patch]:
+    """This hook's, for `session`."""
 
-def install(pace: Pace | None) -> None:
-    """Put the hooks in place; `pace` bounds what is on its way through shared memory, None where nothing goes there."""
-    global _pace
-    _pace = pace
-    replace(_client, "batched_device_put", _put)
-    replace(_pjit, "_get_fastpath_data", _fastpath_data)
-    replace(_pxla.MeshExecutable, "create_cpp_call", _create_cpp_call)
+    def put(original: Any) -> Any:
+        def put(aval: Any, sharding: Any, xs: Any, devices: Any, committed: bool = True, *more: Any, **by: Any) -> Any:
+            if not devices or not session.is_cluster(devices[0].client):
+                return original(aval, sharding, xs, devices, committed, *more, **by)
+            if len(xs) == 1 and _is_small(xs[0]):
+                return original(aval, sharding, [xs[0].copy()], devices, committed, *more, **by)
+            size = sum([np.asarray(x).nbytes for x in xs if isinstance(x, host_arrays)])
+            if size >= UP_BYTES and (made := over_links(aval, sharding, xs, devices, committed)) is not None:
+                return made
+            waits = size >= WAIT_BYTES
+            made = original(aval, sharding, xs if waits else _copied(xs), devices, committed, *more, **by)
+            if waits:
+                with contextlib.suppress(_jax.errors.JaxRuntimeError):  # `made` tells of it where it is looked at.
+                    _client.batched_block_until_ready([made])
+            return made
+
+        return put
+
+    def over_links(aval: Any, sharding: Any, xs: Any, devices: Any, committed: bool) -> Any:
+        if session.transfers is None or len(xs) != len(devices):
+            return None
+        if not all(isinstance(x, host_arrays) and x.dtype == aval.dtype and x.dtype.kind not in "OT" for x in xs):
+            return None
+        shards = dict(zip(devices, map(np.asarray, xs), strict=True))
+        return session.transfers.put(aval, sharding, shards, committed)
+
+    def on_one_device(executable: Any) -> bool:
+        """Whether it runs on one device, which is the cluster's."""
+        devices = executable.local_devices()
+        return len(devices) == 1 and session.is_cluster(devices[0].client)
+
+    def fastpath_data(original: Any) -> Any:
+        signature = inspect.signature(original)
+
+        def fastpath_data(*args: Any, **more: Any) -> Any:
+            found = original(*args, **more)
+            if found is None or not on_one_device(found.xla_executable):
+                return found
+            given = signature.bind(*args, **more).arguments
+            leaves = [*given.get("const_args", ()), *given["args_flat"]]
+            kept = [leaf for leaf, keep in zip(leaves, found.kept_var_bitvec, strict=True) if keep]
+            layouts = [
+                _IN_PYTHON if layout is None and isinstance(leaf, (*host_arrays, np.generic)) else layout
+                for leaf, layout in zip(kept, found.in_device_local_layouts, strict=True)
+            ]
+            return found._replace(in_device_local_layouts=layouts)
+
+        return fastpath_data
+
+    def create_cpp_call(original: Any) -> Any:
+        def create_cpp_call(self: Any, *args: Any) -> Any:
+            call = original(self, *args)
+            if call is None or not on_one_device(self.xla_executable):
+                return call
+
+            def call_with_copies(*args: Any, **more: Any) -> Any:
+                if any(isinstance(leaf, host_arrays) for leaf in _tree.leaves((args, more))):
+                    args, more = _tree.map(_copied_leaf, (args, more))
+                return call(*args, **more)
+
+            return call_with_copies
+
+        return create_cpp_call
+
     handlers = _pxla.shard_arg_handlers
-    for kind, handler in list(handlers.items()):
-        if handler is _pxla._shard_np_array:
-            handlers[kind] = _shard
-
-
-def _put(original: Any) -> Any:
-    def put(aval: Any, sharding: Any, xs: Any, devices: Any, *rest: Any, **more: Any) -> Any:
-        if not devices or not is_cluster(devices[0].client):
-            return original(aval, sharding, xs, devices, *rest, **more)
-        if len(xs) == 1 and _is_small(xs[0]):
-            return original(aval, sharding, [xs[0].copy()], devices, *rest, **more)
-        sizes = [np.asarray(x).nbytes for x in xs if isinstance(x, host_arrays)]
-        if _pace is not None:
-            _pace.wait(sizes, devices)
-        waits = sum(sizes) >= WAIT_BYTES
-        made = original(aval, sharding, xs if waits else _copied(xs), devices, *rest, **more)
-        if waits:
-            with contextlib.suppress(_jax.errors.JaxRuntimeError):  # `made` tells of it where it is looked at.
-                _client.batched_block_until_ready([made])
-        return made
-
-    return put
+    return [
+        Patch("jax._src.lib:xla_client", "batched_device_put", put, why="What is put is the caller's again."),
+        Patch("jax._src.pjit", "_get_fastpath_data", fastpath_data, why="jit over one device has Python put these."),
+        Patch(
+            "jax._src.interpreters.pxla:MeshExecutable",
+            "create_cpp_call",
+            create_cpp_call,
+            why="A compiled function over one device is called with copies.",
+        ),
+        *(
+            Patch(
+                "jax._src.interpreters.pxla:shard_arg_handlers",
+                kind,
+                lambda _: _shard,
+                why=f"Arguments that are {kind.__name__} may have to be put by Python.",
+            )
+            for kind, handler in handlers.items()
+            if handler is _pxla._shard_np_array
+        ),
+    ]
 
 
 def _is_small(x: Any) -> bool:
@@ -136,49 +196,8 @@ def _puts_in_python() -> contextlib.AbstractContextManager[None]:
     return option(False) if option is not None and option.value else contextlib.nullcontext()
 
 
-def _fastpath_data(original: Any) -> Any:
-    signature = inspect.signature(original)
-
-    def fastpath_data(*args: Any, **more: Any) -> Any:
-        found = original(*args, **more)
-        if found is None or not _on_one_device(found.xla_executable):
-            return found
-        given = signature.bind(*args, **more).arguments
-        leaves = [*given.get("const_args", ()), *given["args_flat"]]
-        kept = [leaf for leaf, keep in zip(leaves, found.kept_var_bitvec, strict=True) if keep]
-        layouts = [
-            _IN_PYTHON if layout is None and isinstance(leaf, (*host_arrays, np.generic)) else layout
-            for leaf, layout in zip(kept, found.in_device_local_layouts, strict=True)
-        ]
-        return found._replace(in_device_local_layouts=layouts)
-
-    return fastpath_data
-
-
-def _create_cpp_call(original: Any) -> Any:
-    def create_cpp_call(self: Any, *args: Any) -> Any:
-        call = original(self, *args)
-        if call is None or not _on_one_device(self.xla_executable):
-            return call
-
-        def call_with_copies(*args: Any, **more: Any) -> Any:
-            if any(isinstance(leaf, host_arrays) for leaf in _tree.leaves((args, more))):
-                args, more = _tree.map(_copied_leaf, (args, more))
-            return call(*args, **more)
-
-        return call_with_copies
-
-    return create_cpp_call
-
-
 def _copied_leaf(leaf: Any) -> Any:
     return _like(leaf, _copy(np.asarray(leaf))) if isinstance(leaf, host_arrays) else leaf
-
-
-def _on_one_device(executable: Any) -> bool:
-    """Whether it runs on one device, which is the cluster's."""
-    devices = executable.local_devices()
-    return len(devices) == 1 and is_cluster(devices[0].client)
 
 
 def _contiguous(x: Any) -> Any:

@@ -1,7 +1,7 @@
 """Small arrays that are copied to the host one after another come together, as `jax.device_get` of many asks for them.
 
-`copy_to_host_async()` of a small array makes it wanted. Wanted arrays are asked for by one program that only the
-controller knows (`controller.exchanges`), at the latest when one of them is read, and before that as soon as they are
+`copy_to_host_async()` of a small array makes it wanted. Wanted arrays are asked for by one request
+(`client.transfers`), at the latest when one of them is read, and before that as soon as they are
 more than those under way: so the first goes at once, and each request is for about twice as many as the one before.
 What goes wrong is left to jaxlib's way, which then tells of it. Seen on jax 0.10 to 0.12.
 """
@@ -12,18 +12,14 @@ import itertools
 import math
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import jax
 import numpy as np
 import numpy.typing as npt
 
-from polypath.client.hooks import waiting
-from polypath.client.hooks.cluster import next_number
-from polypath.client.landing import Landing
-
-_errors: Any = jax.errors
+from polypath.client.transfers import DOWN_BYTES, Transfers
+from polypath.link.client import Request
 
 _MOST_PARTS: Final = 1024
 """Shards that one request is for."""
@@ -38,34 +34,30 @@ class _Part(NamedTuple):
 
 
 class Together:
-    """Small arrays of one session.
+    """Small arrays of one session."""
 
-    Args:
-        program_for: the controller's program that takes arrays of so many shards.
-    """
-
-    def __init__(self, landing: Landing, program_for: Callable[[int], Any]) -> None:
-        self._landing = landing
-        self._program_for = program_for
+    def __init__(self, transfers: Transfers) -> None:
+        self._transfers = transfers
         self._lock = threading.RLock()  # Freeing an array calls `_drop`, wherever that happens.
         self._wanted: dict[int, weakref.ref[Any]] = {}
         """By the array's address, as are those below."""
-        self._under_way: dict[int, tuple[weakref.ref[Any], _Request, int]] = {}
-        """Its request, and its place among the request's arrays."""
+        self._under_way: dict[int, tuple[weakref.ref[Any], _Group, int]] = {}
+        """Its group, and its place among the group's arrays."""
         self._asked = 0
         """How many were asked for since one was read."""
 
-    def want(self, array: Any) -> None:
-        """The array is going to be read."""
+    def want(self, array: Any) -> bool:
+        """The array is going to be read; False where it does not come like this."""
+        size, where = array.size * array.dtype.itemsize, self._transfers.where(array)
+        if where is None or array.dtype.kind in "OT" or size >= DOWN_BYTES:
+            return False
         key = id(array)
-        if array._npy_value is not None or waiting.is_asked_for(array):
-            return
         with self._lock:
-            if key in self._wanted or key in self._under_way:
-                return
-            self._wanted[key] = weakref.ref(array, lambda _: self._drop(key))
-            if len(self._wanted) > self._asked:
-                self._ask()
+            if size and key not in self._wanted and key not in self._under_way:
+                self._wanted[key] = weakref.ref(array, lambda _: self._drop(key))
+                if len(self._wanted) > self._asked:
+                    self._ask()
+        return True
 
     def read(self, array: Any) -> npt.NDArray[Any] | None:
         """An array's elements, read-only; None where nobody wanted it, or they have to come another way."""
@@ -76,50 +68,45 @@ class Together:
             if self._wanted:
                 self._ask()
             self._asked = 0
-            _, request, place = self._under_way.pop(key, (None, None, 0))
-        return None if request is None else request.elements(place)
+            _, group, place = self._under_way.pop(key, (None, None, 0))
+        return None if group is None else group.elements(place)
 
     def _ask(self) -> None:
         wanted, self._wanted = self._wanted, {}  # Arrays may be freed meanwhile.
         arrays = [array for ref in wanted.values() if (array := ref()) is not None and not array.is_deleted()]
         self._asked += len(arrays)
-        by_devices: dict[int, list[Any]] = {}
+        by_place: dict[Any, list[Any]] = {}
         for array in arrays:
-            by_devices.setdefault(len(array.sharding.device_set), []).append(array)
-        for devices, alike in by_devices.items():
-            most = max(_MOST_PARTS // devices, 1)
+            by_place.setdefault(self._transfers.where(array), []).append(array)
+        for where, alike in by_place.items():
+            most = max(_MOST_PARTS // where.devices, 1)
             for some in (alike[at : at + most] for at in range(0, len(alike), most)):
-                request = self._start(some, devices)
-                if request is not None:
+                group = self._start(some)
+                if group is not None:
                     for place, array in enumerate(some):
-                        self._under_way[id(array)] = wanted[id(array)], request, place
+                        self._under_way[id(array)] = wanted[id(array)], group, place
 
-    def _start(self, arrays: Sequence[Any], devices: int) -> _Request | None:
-        number = next_number()
-        if len(arrays) == 1:  # The controller's program sends a single array as it is.
+    def _start(self, arrays: Sequence[Any]) -> _Group | None:
+        if len(arrays) == 1:  # The workers send a single array as it is.
             arrays = [*arrays, *arrays]
-        request = _Request(arrays)
-        self._landing.expect(number, request.room)
-        weakref.finalize(request, self._landing.forget, number)
-        try:
-            came = waiting.start(self._program_for(devices), arrays, number)
-        except (_errors.JaxRuntimeError, ValueError):  # One was donated, say: who reads it is told.
+        group = _Group(self._transfers, arrays)
+        group.request = self._transfers.ask("arrays", arrays, group.room)
+        if group.request is None:
             return None
-        if came is None:
-            return None
-        request.came = came
-        return request
+        weakref.finalize(group, self._transfers.drop, group.request).atexit = False
+        return group
 
     def _drop(self, key: int) -> None:
         self._wanted.pop(key, None)
         self._under_way.pop(key, None)
 
 
-class _Request:
+class _Group:
     """Arrays on their way."""
 
-    def __init__(self, arrays: Sequence[Any]) -> None:
-        self.came: Callable[[], bool] = bool
+    def __init__(self, transfers: Transfers, arrays: Sequence[Any]) -> None:
+        self.request: Request | None = None
+        self._transfers = transfers
         self._lock = threading.Lock()
         self._arrays = [(array.shape, array.dtype, _parts(array.sharding, array.shape)) for array in arrays]
         self._sizes = [math.prod(part.shape) * dtype.itemsize for _, dtype, parts in self._arrays for part in parts]
@@ -127,7 +114,7 @@ class _Request:
         self._firsts = [0, *itertools.accumulate(len(parts) for _, _, parts in self._arrays)]
         """The index of each array's first part."""
         self.room: npt.NDArray[np.uint8] = np.empty(len(self._sizes) * _INDEX.itemsize + sum(self._sizes), np.uint8)
-        """Where they land, as `messages.ExportTogether` says."""
+        """Where they land, as `messages.Deliver` says."""
         self._bytes: bytes | None = None
         self._starts: list[int] = []
         """Where each part begins in these bytes."""
@@ -138,7 +125,7 @@ class _Request:
         if not self._done:
             with self._lock:
                 if not self._done:
-                    if self.came():
+                    if self.request is not None and self._transfers.wait_for(self.request) is not None:
                         self._unpack()
                     self._done = True
         if self._bytes is None:
