@@ -10,11 +10,10 @@ import numpy as np
 from jax._src import lib
 from jax.sharding import NamedSharding, PartitionSpec
 
-from polypath.client.hooks import cluster, putting
+from polypath.client.hooks import patches, putting
 from polypath.client.session import Session
 
 session = Session(jax.devices()[0].client, "")
-cluster.use(session)
 real = lib.xla_client.batched_device_put
 calls: list[list[Any]] = []
 waited: list[Any] = []
@@ -31,8 +30,7 @@ def batched_block_until_ready(arrays: Any) -> None:
 
 lib.xla_client.batched_device_put = batched_device_put
 lib.xla_client.batched_block_until_ready = batched_block_until_ready
-putting.install(None)
-putting.install(None)  # once is enough
+patches.Installed({"putting": putting.patches(session)})
 
 
 def reached(function: Any, *args: Any) -> list[list[Any]]:
@@ -88,9 +86,9 @@ assert is_copy(second, small[4:])
 for kind in (jnp.bfloat16, jnp.int4, np.complex64, np.bool_):
     assert jax.device_put(np.zeros(5, kind)).dtype == kind
 assert jax.device_put(np.arange(3, dtype=np.int64)).dtype == np.int32
-weak = () if issubclass(cluster.typed_array, np.ndarray) else (False,)  # since JAX 0.10, another argument
+weak = () if issubclass(putting.typed_array, np.ndarray) else (False,)  # since JAX 0.10, another argument
 for numbers in (np.arange(3), np.arange(3)[::-1]):
-    typed = cluster.typed_array(numbers, *weak)
+    typed = putting.typed_array(numbers, *weak)
     assert (jax.device_put(numbers).dtype, jax.device_put(typed).dtype) == (np.int32, np.int64)
 for strange in (small[::-1], np.broadcast_to(small[:1], (4,)), np.zeros((0, 3)), np.asmatrix(small), np.ones((2, 3)).T):
     assert np.array_equal(jax.device_put(strange), strange)
