@@ -101,7 +101,9 @@ class HeadLinks:
                 await self._converse(hello.session, reader, writer)
             else:
                 raise ValueError("it named neither the head nor a tunnel to a host")
-        except (OSError, ValueError, EOFError) as error:
+        except EOFError:
+            pass  # The client closed it.
+        except (OSError, ValueError) as error:
             _log.info("A client's link ended: %s", error)
         finally:
             writer.close()
