@@ -40,12 +40,13 @@ from polypath.launch.simulated import SimulatedLauncher
 from polypath.processes import raise_file_limit
 from polypath.relays import Relays
 from polypath.transport import HeadChannel
+from polypath.transport.beats import patience
 from polypath.transport.tree import Tree
 from polypath.types import HostId
 from polypath.worker.config import MOST_DEVICES, WorkerConfig
 
 if TYPE_CHECKING:
-    from polypath.frontend import ClusterView, Frontend
+    from polypath.frontend import ClusterView, Frontend, HeadLinks
     from polypath.status import Status
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Head:
         tree = Tree(config.hosts, config.fanout, always=simulated)
         self._relays = Relays(tree, self._channel, self._launcher, f"ipc://{config.runtime_dir}/r", self._cut_off)
         self._frontend: Frontend | None = None
+        self._links: HeadLinks | None = None
         self._effects: dict[type, Callable[[Any], object]] = {
             events.Send: self._send,
             events.Share: _share,
@@ -97,7 +99,7 @@ class Head:
             for effect in self._controller.start():
                 self._effects[type(effect)](effect)
             await asyncio.sleep(0)  # The workers' processes are made; they load what they need while we do.
-            frontend = self._make_frontend()
+            frontend, links = self._make_frontend()
             up, over = self._tasks.start(self._up.wait()), self._tasks.start(self._over.wait())
             await asyncio.wait((up, over), return_when=asyncio.FIRST_COMPLETED)
             if self._controller.given_up or self._failed:
@@ -107,6 +109,8 @@ class Head:
                 return
             gc.freeze()  # What was imported stays, and is not looked through again and again.
             gc.set_threshold(10_000)  # Nor are the handles of each step with hundreds of arrays.
+            with explained(self._config.link):
+                await links.serve(Path(self._config.link))
             with explained(self._config.socket):
                 await frontend.serve(f"unix:{self._config.socket}")
             view = self._view()
@@ -125,27 +129,32 @@ class Head:
         finally:
             if self._frontend is not None:
                 await self._frontend.stop()
+            if self._links is not None:
+                await self._links.stop()
             await self._launcher.stop()
             await self._tasks.cancel()
             self._channel.close()
 
-    def _make_frontend(self) -> Frontend:
-        from polypath.frontend import Control, Frontend
+    def _make_frontend(self) -> tuple[Frontend, HeadLinks]:
+        from polypath.frontend import Control, Frontend, HeadLinks
 
+        self._links = links = HeadLinks(lambda: self._channel.bulk, patience())
         self._frontend = frontend = Frontend(
             self.handle,
             self._view,
             shared=Path(self._config.shared_dir),
             control=Control(self.status),
+            links=links,
             server="grpcio" if os.environ.get("POLYPATH_GRPC_SERVER") == "grpcio" else "lean",
         )
         self._effects |= {
             events.Reply: frontend.deliver,
             events.Call: frontend.call,
             events.Release: frontend.release,
-            events.Unanswerable: frontend.unanswerable,
+            events.Unanswerable: lambda effect: links.fail(effect.link, effect.number),
+            events.Located: lambda effect: links.locate(effect.host),
         }
-        return frontend
+        return frontend, links
 
     def end(self) -> None:
         """Have `run()` return soon."""

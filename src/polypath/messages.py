@@ -239,8 +239,6 @@ class Execute(Command, frozen=True):
     """A value without elements that stands for the execution's end; 0 where nobody asks."""
     stream: int = 0
     """The client's thread. Programs that wait for something outside run one after another within a stream."""
-    question: Notify | None = None
-    """What a client asks about the execution with it, if all of the program's hosts are to answer."""
 
 
 # --- Commands that end values -----------------------------------------------------------------
@@ -305,128 +303,6 @@ class Fetch(Command, frozen=True):
     strides: tuple[int, ...] | None
 
 
-class Export(Command, frozen=True):
-    """Hand shards of `value` to the client itself.
-
-    `status` is a value without elements that stands for the end of it. The link to the client stays until
-    `executable` is unloaded.
-    """
-
-    executable: ExecutableId
-    value: ValueId
-    boxes: tuple[tuple[DeviceId, tuple[int, ...]], ...]
-    """Where in the array each shard begins. Each worker sends those of its own devices."""
-    address: str
-    """The client's socket."""
-    number: int
-    """The client's, for the array."""
-    status: ValueId
-
-
-class Part(Struct, frozen=True, array_like=True, gc=False):
-    """A shard among those of an `ExportTogether`."""
-
-    index: int
-    """The client's, for this shard."""
-    value: ValueId
-    device: DeviceId
-    dtype: str
-    size: int
-    """Elements."""
-
-
-class ExportTogether(Command, frozen=True):
-    """Hand shards of several small arrays to the client itself, as one array of bytes.
-
-    First come the indices of all parts, as 32-bit numbers in the order of `parts`, then their elements in that order.
-    Parts of one host follow each other, so each worker sends two pieces. `status` and `executable` are as in `Export`.
-    """
-
-    executable: ExecutableId
-    parts: tuple[Part, ...]
-    address: str
-    number: int
-    """The client's, for the array of bytes."""
-    status: ValueId
-
-
-class Import(Command, frozen=True):
-    """Make `out` from an array that the client itself hands over.
-
-    The link to the client stays until `executable` is unloaded.
-    """
-
-    executable: ExecutableId
-    out: ValueId
-    dtype: str
-    shards: tuple[tuple[tuple[DeviceId, ...], tuple[int, ...]], ...]
-    """The devices that get the same elements, and the shape of those. A worker takes them once for all of its own."""
-    memory_kind: str
-    address: str
-    """The client's socket."""
-    number: int
-    """The client's, for the array."""
-
-
-class Landed(Struct, frozen=True, array_like=True, tag="L"):
-    """Worker to client, on their link: elements are in a slot of the memory they share, or follow.
-
-    The client answers with the slot's number, one byte, when it has taken them.
-    """
-
-    number: int
-    slot: int
-    """0 where they follow."""
-    start: tuple[int, ...]
-    """Where in the whole array they begin."""
-    shape: tuple[int, ...]
-
-
-class Wanted(Struct, frozen=True, array_like=True, tag="W"):
-    """Worker to client, on a stream: send the shard of `device`.
-
-    The client answers with one byte: 1 if the elements follow, 0 if it has no such array any more.
-    """
-
-    number: int
-    device: DeviceId
-
-
-LANDING: Final = "landing"
-"""The name of a client's socket in its folder: one of packets where it shares memory with workers, else a stream."""
-SLOTS: Final = 4
-SLOT_BYTES: Final = 2 << 20
-"""The memory of a link: small enough to stay in the processor's caches."""
-
-
-class Notify(Command, frozen=True):
-    """Tell the client itself, by its pipe, once all values (the shards on this worker) are computed or failed.
-
-    The worker's end of the pipe stays open until `executable` is unloaded.
-    """
-
-    executable: ExecutableId
-    values: tuple[ValueId, ...]
-    address: str
-    """The client's pipe."""
-    number: int
-    """The client's, for the question."""
-    of: int
-    """So many workers tell."""
-    device: DeviceId | None = None
-    """Whose shard's elements come along."""
-    pointer: bool = False
-    """Whether it is the address of that shard in the worker's memory that comes, as 8 bytes, little-endian."""
-
-
-NUMBERS: Final = 2**31
-"""Those of launches, by which a client's arrays and questions are told apart, are below: XLA has 32 bits for one."""
-MOST_QUESTIONS: Final = 1 << 8
-"""That a client may have open and workers answer by its pipe; the place of each is its number modulo this."""
-MOST_ELEMENTS: Final = 4000
-"""Bytes that may come with such an answer."""
-
-
 class Await(Command, frozen=True):
     """Answer `Ready` once all values (the shards on this worker) are computed or failed."""
 
@@ -472,6 +348,94 @@ class Holdings(Command, frozen=True):
     request: RequestId
 
 
+# --- Over clients' links ----------------------------------------------------------------------
+
+
+class Computed(Struct, frozen=True, tag="C"):
+    """That all values (the shards on this worker) are computed."""
+
+    values: tuple[ValueId, ...]
+
+
+class SmallShard(Struct, frozen=True, tag="S"):
+    """The elements of one shard, of at most `MOST_ELEMENTS` bytes; with the end."""
+
+    value: ValueId
+    device: DeviceId
+
+
+class ShardAddress(Struct, frozen=True, tag="A"):
+    """Where a shard is in the worker's memory, as 8 bytes, little-endian; with the end."""
+
+    value: ValueId
+    device: DeviceId
+
+
+class WholeArray(Struct, frozen=True, tag="W"):
+    """Shards of one array."""
+
+    value: ValueId
+    boxes: tuple[tuple[DeviceId, tuple[int, ...]], ...]
+    """Where in the array each shard begins. Each worker sends those of its own devices."""
+
+
+class Part(Struct, frozen=True, array_like=True, gc=False):
+    """A shard among those of `ArraysTogether`."""
+
+    index: int
+    """The client's, for this shard."""
+    value: ValueId
+    device: DeviceId
+    dtype: str
+    size: int
+    """Elements."""
+
+
+class ArraysTogether(Struct, frozen=True, tag="T"):
+    """Shards of several small arrays, as one array of bytes.
+
+    First come the indices of all parts, as 32-bit numbers in the order of `parts`, then their elements in that order.
+    Parts of one host follow each other, so each worker sends two pieces.
+    """
+
+    parts: tuple[Part, ...]
+
+
+Delivery = Computed | SmallShard | ShardAddress | WholeArray | ArraysTogether
+
+
+class Deliver(Command, frozen=True):
+    """Send a client, on its link to this worker, what it asked for, and then that this is all."""
+
+    session: str
+    """The name by which the client's links are known."""
+    number: int
+    """The client's, for the request."""
+    of: int
+    """So many workers do."""
+    what: Delivery
+
+
+MOST_ELEMENTS: Final = 4000
+"""Bytes that may come with the end of a request."""
+
+
+class Take(Command, frozen=True):
+    """Make `out` of what a client sends on its link to this worker, and tell it once that is done.
+
+    `session`, `number` and `of` are as in `Deliver`.
+    """
+
+    session: str
+    number: int
+    of: int
+    out: ValueId
+    dtype: str
+    shards: tuple[tuple[tuple[DeviceId, ...], tuple[int, ...]], ...]
+    """The devices that get the same elements, and the shape of those. A worker takes them once for all of its own."""
+    memory_kind: str
+
+
 # --- Host callbacks ---------------------------------------------------------------------------
 
 
@@ -515,8 +479,8 @@ class Snapshot(Command, frozen=True):
 
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
-    | Fetch | Export | ExportTogether | Import | Notify | Await | CostAnalysis | ProgramText
-    | DefaultLayout | MemoryStats | Holdings | Return | Peers | Snapshot
+    | Fetch | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings
+    | Deliver | Take | Return | Peers | Snapshot
 )  # fmt: skip
 
 
@@ -531,6 +495,8 @@ class Joined(Report, frozen=True):
     platform: Platform
     devices: tuple[Device, ...]
     peer: Peer
+    link: str
+    """Where it takes clients' links: `unix:PATH` or `tcp://HOST:PORT`."""
     values: tuple[ValueId, ...]
     """What it loaded from a snapshot."""
 

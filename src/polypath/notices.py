@@ -29,38 +29,6 @@ _SOON: Final = 500_000
 
 QUESTIONS: Final = 1 << 24
 """Numbers of questions are below."""
-MOST_RESULTS: Final = (1 << 9) - 1
-"""So many results of a program can be asked for their elements with it."""
-
-_STREAM: Final = 0x5070 << 48
-_A_STREAM: Final = 0xFFFF << 48
-_THREADS: Final = 1 << 15
-_RESULTS: Final = MOST_RESULTS + 1
-
-
-class Stream(NamedTuple):
-    """What a client says of an execution where jaxlib has a number for the thread."""
-
-    thread: int
-    question: int
-    """The number of what it asks with it about the end of this execution; 0 if nothing."""
-    elements: int | None
-    """The result of which it is to hear what is in it."""
-
-
-def stream_of(thread: int, question: int = 0, elements: int | None = None) -> int:
-    """A `Stream` as a number: 16 bits that say it is one, 15 of the thread, 9 of a result, 24 of a question."""
-    result = 0 if elements is None else elements + 1
-    return _STREAM | (thread % _THREADS * _RESULTS + result) * QUESTIONS + question
-
-
-def read_stream(number: int) -> Stream:
-    """What a client says by this number, which may be jaxlib's own."""
-    if number & _A_STREAM != _STREAM:
-        return Stream(number, 0, None)
-    result = number // QUESTIONS % _RESULTS
-    said = result * QUESTIONS + number % QUESTIONS
-    return Stream(number - said, number % QUESTIONS, result - 1 if result else None)
 
 
 class Notice(NamedTuple):

@@ -7,7 +7,7 @@ controller's, storage and traces are the workers'.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -73,41 +73,34 @@ class Profile(Struct, frozen=True, tag="P"):
     """How many arrays (of objects, that nobody reads) the client expects from each run."""
 
 
-class Export(Struct, frozen=True):
-    """Hand the argument to the client past the head.
+Wanted = Literal["ready", "elements", "address", "arrays"]
+"""Of the arrays that an `Attach` is run with: that they are computed, the elements of a small one, where a shard is, or
+all elements."""
 
-    Polypath's own client asks for this, none of `pathwaysutils`.
+
+class Attach(Struct, frozen=True):
+    """What the workers and the client send each other over the client's links.
+
+    Polypath's own client asks for this, none of `pathwaysutils`. The number of the launch is that of the request there.
     """
 
     devices: int
-    """As many as the argument has shards; jaxlib's client counts them."""
+    """As many as each argument has shards; jaxlib's client counts them."""
+    what: Wanted | Given
 
 
-class Import(Struct, frozen=True):
-    """Take an array from the client past the head. Polypath's own client asks for this, too."""
+class Given(Struct, frozen=True):
+    """An array that the client sends: the program's one result."""
 
     dtype: str
     shape: tuple[int, ...]
     sharding: Sharding
 
 
-class Notify(Struct, frozen=True):
-    """Have the workers tell the client itself once the arguments are there. Of Polypath's own client, too."""
-
-    devices: int
-    """As in `Export`."""
-    elements: bool
-    """Whether the one argument's elements come along."""
-    pointer: bool = False
-    """Whether, in their place, it is where the elements are in the worker's memory."""
-
-
 OnWorkers = Read | Write | Profile
-Asked = OnWorkers | Reshard | Export | Import | Notify
+Asked = OnWorkers | Reshard | Attach
 
-EXPORT_REQUEST: Final = "polypathExportRequest"
-IMPORT_REQUEST: Final = "polypathImportRequest"
-NOTIFY_REQUEST: Final = "polypathNotifyRequest"
+ATTACH_REQUEST: Final = "polypathAttachRequest"
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(OnWorkers)
@@ -184,26 +177,22 @@ class _BulkWrite(_Struct, frozen=True):
     write_requests: tuple[_Stored, ...]
 
 
-class _Export(_Struct, frozen=True):
-    devices: int
-
-
-class _Notify(_Struct, frozen=True):
-    devices: int
-    elements: bool
-    pointer: bool = False
-
-
 class _Sharding(_Struct, frozen=True):
     devices: _Devices
     xla_hlo_sharding: bytes
     memory_kind: str = ""
 
 
-class _Import(_Struct, frozen=True):
+class _Given(_Struct, frozen=True):
     dtype: str
     shape: tuple[int, ...]
     sharding: _Sharding
+
+
+class _Attach(_Struct, frozen=True):
+    devices: int
+    what: Wanted | None = None
+    gives: _Given | None = None
 
 
 class _Reshard(_Struct, frozen=True, rename="camel"):
@@ -322,20 +311,17 @@ def _profile(body: msgspec.Raw) -> Profile:
     )
 
 
-def _export(body: msgspec.Raw) -> Export:
-    return Export(msgspec.json.decode(body, type=_Export).devices)
-
-
-def _notify(body: msgspec.Raw) -> Notify:
-    found = msgspec.json.decode(body, type=_Notify)
-    return Notify(found.devices, found.elements, found.pointer)
-
-
-def _import(body: msgspec.Raw) -> Import:
-    found = msgspec.json.decode(body, type=_Import)
-    if found.dtype not in DTYPES or any(size < 0 for size in found.shape):
-        raise msgspec.ValidationError(f"there are no arrays of {found.dtype}{list(found.shape)}")
-    return Import(found.dtype, found.shape, _cut(found.sharding))
+def _attach(body: msgspec.Raw) -> Attach:
+    found = msgspec.json.decode(body, type=_Attach)
+    given = found.gives
+    if (found.what is None) == (given is None):
+        raise msgspec.ValidationError("it must either say what is wanted or give an array")
+    if given is None:
+        assert found.what is not None
+        return Attach(found.devices, found.what)
+    if given.dtype not in DTYPES or any(size < 0 for size in given.shape):
+        raise msgspec.ValidationError(f"there are no arrays of {given.dtype}{list(given.shape)}")
+    return Attach(found.devices, Given(given.dtype, given.shape, _cut(given.sharding)))
 
 
 _READERS: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
@@ -345,7 +331,5 @@ _READERS: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
     "bulk_persistence_write_request": _bulk_write,
     "reshardRequest": _reshard,
     "profileRequest": _profile,
-    EXPORT_REQUEST: _export,
-    NOTIFY_REQUEST: _notify,
-    IMPORT_REQUEST: _import,
+    ATTACH_REQUEST: _attach,
 }

@@ -168,7 +168,7 @@ class Controller:
             assert core.hosts[host].state is not HostState.DOWN, f"a question waits for host {host}, which is down"
 
     def _open(self, event: events.Open) -> None:
-        self._core.sessions[event.session] = Session(event.session, event.client)
+        self._core.sessions[event.session] = Session(event.session, event.client, event.link)
 
     def _close(self, event: events.Close) -> None:
         """Free all that the client had; what it waits for is answered to nobody."""
@@ -199,8 +199,6 @@ class Controller:
             core.fail(core.made, failure)
             for handle in _results(event):
                 core.new_error(session, handle, failure, _NOTHING)
-        if isinstance(event, events.Execute) and event.question:
-            core.effects.append(events.Unanswerable(event.session, event.question))
         core.reply(event, failure)
 
 

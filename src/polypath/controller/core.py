@@ -24,6 +24,7 @@ from polypath.controller.events import (
     Handle,
     Later,
     Loaded,
+    Located,
     Release,
     Reply,
     Request,
@@ -32,20 +33,21 @@ from polypath.controller.events import (
 )
 from polypath.controller.state import (
     Compilation,
-    Exchange,
     Executable,
     Future,
+    Given,
     Host,
     HostState,
     Island,
-    Notify,
     Pending,
     Requests,
     Session,
     Unloading,
     Value,
 )
+from polypath.link.protocol import HostAddress
 from polypath.messages import Command, Delete, Execute, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload
+from polypath.plugins import Wanted
 from polypath.types import (
     SERVER_HANDLES,
     ArraySpec,
@@ -221,8 +223,10 @@ class Core:
                 self.hosts[taker].known_to.add(sender)
             self._tell(sender, takers)
 
-    def tell_peers(self, host: Host) -> None:
-        """A host came or went: those that send to it hear of it, and it hears of those that it sends to."""
+    def moved(self, host: Host, peer: Peer | None, link: str) -> None:
+        """A host came or went: clients and those that send to it hear of it, and it hears of those that it sends to."""
+        host.peer, host.link = peer, link
+        self.effects.append(Located(HostAddress(host.id, link, tuple([device.id for device in host.devices]))))
         for sender in sorted(host.known_to):
             self._tell(sender, (host.id,))
         self._tell(host.id, host.told)
@@ -428,7 +432,7 @@ class Core:
             self.send(hosts, Forget(tuple(ids)))
 
     def load(
-        self, request: Request, name: str, devices: tuple[DeviceId, ...], does: CompileReshard | Exchange | Notify
+        self, request: Request, name: str, devices: tuple[DeviceId, ...], does: CompileReshard | Wanted | Given
     ) -> Executable:
         """Answer with a program that runs nowhere: what it does is known to the controller alone."""
         session = self.session(request)
@@ -452,8 +456,6 @@ class Core:
         loaded = self.executables.pop(executable.id, None) is not None and executable.loaded
         if loaded:
             self.send(executable.hosts, Unload(executable.id))
-        if isinstance(executable.does, Exchange | Notify):
-            self.send(tuple(sorted(executable.does.hosts)), Unload(executable.id))
         if executable.source is None or executable.source.callbacks is None:
             return
         hosts = set(executable.hosts) if loaded else set[HostId]()

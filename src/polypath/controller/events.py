@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
+from polypath.link.protocol import HostAddress
 from polypath.messages import AnyReport, Callbacks, Called, Command, HostBuffer, Results, Shared
+from polypath.plugins import Wanted
 from polypath.types import (
     ArraySpec,
     DeviceId,
@@ -46,6 +48,8 @@ class Open(Event, frozen=True):
     session: SessionId
     client: str
     """Who it is, for people: process id and such."""
+    link: str = ""
+    """The name by which its links are known; empty for a client that has none."""
 
 
 class Close(Event, frozen=True):
@@ -216,32 +220,13 @@ class CompileReshard(Request, frozen=True):
     donate: bool
 
 
-class CompileExport(Request, frozen=True):
-    """A program by which workers hand its one argument to the client at `address`. Reply: `Loaded`."""
+class CompileAttach(Request, frozen=True):
+    """A program by which workers and the client send each other something over its links. Reply: `Loaded`."""
 
     devices: tuple[DeviceId, ...]
-    """What the client is told of them; the argument may be on any."""
-    address: str
-
-
-class CompileNotify(Request, frozen=True):
-    """A program by which workers tell the client, by its pipe at `address`, that arrays are there. Reply: `Loaded`."""
-
-    devices: tuple[DeviceId, ...]
-    """As in `CompileExport`."""
-    address: str
-    elements: bool
-    """Whether the elements of the one argument come along."""
-    pointer: bool = False
-    """Whether, in their place, it is where they are: 8 bytes, little-endian."""
-
-
-class CompileImport(Request, frozen=True):
-    """A program by which workers make its one result of what the client at `address` has. Reply: `Loaded`."""
-
-    spec: ArraySpec
-    """Of the result."""
-    address: str
+    """What the client is told of them; arguments may be on any."""
+    what: Wanted | ArraySpec
+    """What it hears of the arguments; or what it sends, which is the one result."""
 
 
 class Metadata(Request, frozen=True):
@@ -289,10 +274,6 @@ class Execute(Request, frozen=True):
     kept: tuple[int, ...]
     launch: int
     stream: int = 0
-    question: int = 0
-    """What the client asks its workers about the end of this, by a program of its session; 0 if nothing."""
-    elements: int | None = None
-    """The result of which they are to tell what is in it."""
 
 
 class ExecuteStatus(Request, frozen=True):
@@ -330,9 +311,9 @@ class Holdings(Request, frozen=True):
 
 AnyRequest = (
     Put | MakeErrors | Assemble | Disassemble | FullyReplicatedShard | Remap | Copy | Reshard
-    | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | CompileExport
-    | CompileImport | CompileNotify | Metadata | CostAnalysis | ProgramText | ProgramSource | Unload | Execute
-    | ExecuteStatus | CheckFuture | DefaultLayout | MemoryStats | Holdings
+    | Bitcast | Fetch | CheckReady | Delete | IsDeleted | Destruct | Compile | CompileReshard | CompileAttach
+    | Metadata | CostAnalysis | ProgramText | ProgramSource | Unload | Execute | ExecuteStatus | CheckFuture
+    | DefaultLayout | MemoryStats | Holdings
 )  # fmt: skip
 
 
@@ -446,10 +427,16 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Unanswerable(msgspec.Struct, frozen=True):
-    """Tell a client that no worker will answer its question: it is to ask the controller."""
+    """Tell a client that no worker will answer its request: it is to ask by the stock protocol."""
 
-    session: SessionId
+    link: str
     number: int
+
+
+class Located(msgspec.Struct, frozen=True):
+    """Tell all clients where a host takes links from now on; nowhere while it has no address."""
+
+    host: HostAddress
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -476,4 +463,4 @@ class Later(msgspec.Struct, frozen=True, gc=False):
     """Hand `Due` to the controller in a few milliseconds."""
 
 
-Effect = Send | Reply | Share | Call | Release | Unanswerable | Start | Stop | Discard | Later
+Effect = Send | Reply | Share | Call | Release | Unanswerable | Located | Start | Stop | Discard | Later

@@ -10,11 +10,10 @@ import msgspec
 from polypath import messages
 from polypath.controller import events
 from polypath.controller.arrays import Arrays
+from polypath.controller.attached import Attached
 from polypath.controller.core import Core, Refused, refuse
-from polypath.controller.exchanges import Exchanges
-from polypath.controller.notices import Notices
 from polypath.controller.partition import row_major_layout
-from polypath.controller.state import Compilation, Exchange, Executable, Future, HostState, Notify, Session, Value
+from polypath.controller.state import Compilation, Executable, Future, HostState, Session, Value
 from polypath.types import Code, Failure, HostId, ProgramInfo
 
 Handler = Callable[[Any], None]
@@ -26,16 +25,13 @@ class Programs:
     def __init__(self, core: Core, arrays: Arrays) -> None:
         self._core = core
         self._arrays = arrays
-        self.notices = Notices(core)
-        self._exchanges = Exchanges(core, self.notices)
+        self._attached = Attached(core)
 
     def handlers(self) -> dict[type, Handler]:
         return {
             events.Compile: self.compile,
             events.CompileReshard: self.compile_reshard,
-            events.CompileExport: self._exchanges.compile_export,
-            events.CompileImport: self._exchanges.compile_import,
-            events.CompileNotify: self.notices.compile,
+            events.CompileAttach: self._attached.compile,
             messages.Compiled: self.compiled,
             events.Metadata: self.metadata,
             events.CostAnalysis: self.cost_analysis,
@@ -189,11 +185,9 @@ class Programs:
             status = core.server_handle(session)
         try:
             executable, info = self._loaded(session, request.executable)
-            if isinstance(does := executable.does, Exchange):
-                self._exchanges.run(request, executable, does, status)
-                return
-            if isinstance(does, Notify):
-                self.notices.run(request, executable, does, status)
+            does = executable.does
+            if does is not None and not isinstance(does, events.CompileReshard):
+                self._attached.run(request, does, status)
                 return
             args = self._arguments(session, info, request)
             count = len(info.outputs) if does is None else len(does.targets)
@@ -215,8 +209,6 @@ class Programs:
         outs = core.new_results(session, results, executable)
         end = core.new_status(executable.hosts) if request.fill_status else None
         core.executions += 1
-        asked = self.notices.early(session, request, outs, outs[:1])  # All are there, or fail, at the same time.
-        question = asked[1] if asked is not None and asked[0] == executable.hosts else None
         core.execute(
             executable.hosts,
             messages.Execute(
@@ -227,11 +219,8 @@ class Programs:
                 request.launch,
                 0 if end is None else end.id,
                 request.stream,
-                question,
             ),
         )
-        if asked is not None and question is None:
-            core.send(*asked)
         core.delete(args[index] for index in info.donated if index not in request.kept)
         if request.fill_status:
             session.futures[status] = Future(tuple(outs), status=end)
@@ -255,7 +244,6 @@ class Programs:
                 f"A program that cuts {len(program.targets)} arrays anew got {len(args)} arguments.",
             )
         made = self._arrays.cut_anew(session, args, results, program.targets, donate=program.donate)
-        self.notices.ask(session, request, made, made)
         if request.fill_status:
             session.futures[status] = Future(tuple(made))
         outputs = ()

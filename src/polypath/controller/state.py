@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Final
 
 import msgspec
 
 from polypath.controller.events import CompileReshard, Handle
 from polypath.messages import Callbacks, Command, Compile, Peer
+from polypath.plugins import Wanted
 from polypath.types import (
     ArraySpec,
     Device,
@@ -57,43 +57,17 @@ class Executable:
     outputs: tuple[tuple[ArraySpec, tuple[HostId, ...]], ...] = ()
     """The type of each result, and where it will be."""
     failure: Failure | None = None
-    does: CompileReshard | Exchange | Notify | None = None
+    does: CompileReshard | Wanted | Given | None = None
     """Of a program that runs nowhere: what it does is known to the controller alone."""
 
 
-MOST_HOSTS: Final = 64
-"""That tell and hand over arrays to a client: each has links to it, and a client may not have many files open."""
-
-
 @dataclasses.dataclass(slots=True, eq=False)
-class Exchange:
-    """Where a client hands over and takes arrays, and which hosts may have a link to it."""
-
-    address: str
-    imports: Import | None = None
-    """What is made of the client's array; None where it takes one."""
-    hosts: set[HostId] = dataclasses.field(default_factory=set[HostId])
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Import:
-    """An array that a client hands over."""
+class Given:
+    """An array that a client sends over its links."""
 
     spec: ArraySpec
     shards: tuple[tuple[tuple[DeviceId, ...], tuple[int, ...]], ...]
     """The devices that get the same elements, and the shape of those."""
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Notify:
-    """Where a client hears that arrays are there, and which hosts may have opened it."""
-
-    address: str
-    elements: bool
-    """Whether it hears of the one array what is in it."""
-    pointer: bool = False
-    """Whether, in place of that, it hears where that is."""
-    hosts: set[HostId] = dataclasses.field(default_factory=set[HostId])
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -110,17 +84,12 @@ class Session:
 
     id: SessionId
     client: str
+    link: str = ""
+    """The name by which its links are known; empty where it has none."""
     arrays: dict[Handle, Value] = dataclasses.field(default_factory=dict[Handle, Value])
     executables: dict[Handle, Executable] = dataclasses.field(default_factory=dict[Handle, Executable])
     futures: dict[Handle, Future] = dataclasses.field(default_factory=dict[Handle, "Future"])
     next_handle: Handle = 0
-    questions: dict[int, tuple[int, tuple[HostId, ...]]] = dataclasses.field(
-        default_factory=dict[int, tuple[int, tuple[HostId, ...]]]
-    )
-    """What its workers answer to it directly: the numbers and who answers, by place. Nobody says when one is done, but
-    its place is taken by a later one."""
-    asks_by: dict[bool, Executable] = dataclasses.field(default_factory=dict[bool, Executable])
-    """The programs by which it asks that directly, by whether they tell elements."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -189,6 +158,8 @@ class Host:
     pid: int = 0
     devices: tuple[Device, ...] = ()
     peer: Peer | None = None
+    link: str = ""
+    """Where it takes clients' links; empty while it takes none."""
     told: set[HostId] = dataclasses.field(default_factory=set[HostId])
     """The hosts that it sends shards to: it hears where they are, and of changes."""
     known_to: set[HostId] = dataclasses.field(default_factory=set[HostId])

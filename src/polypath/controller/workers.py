@@ -65,10 +65,10 @@ class Workers:
         core, host = self._core, self._core.hosts[report.host]
         core.forget_freed()  # After what made it, which may be held.
         self._move(host, HostState.UP)
-        host.pid, host.devices, host.peer, host.losses = report.pid, report.devices, report.peer, 0
+        host.pid, host.devices, host.losses = report.pid, report.devices, 0
         core.platform = core.platform or report.platform
         core.devices.update((device.id, device) for device in report.devices)
-        core.tell_peers(host)
+        core.moved(host, report.peer, report.link)
         island = core.islands[host.island]
         if island.complete:
             island.loss = None
@@ -85,8 +85,7 @@ class Workers:
         if host.state is HostState.STARTING:
             host.losses += 1
         self._move(host, HostState.AWAY)
-        host.peer = None
-        self._core.tell_peers(host)
+        self._core.moved(host, None, "")
         for number in list(self._core.unloading):
             self._core.quiet(number, host.id)
         if host.losses >= (MAX_LOSSES if host.devices else 1):
@@ -113,9 +112,8 @@ class Workers:
             if host.state is HostState.UP:
                 path = f"{core.snapshot_folder}/{host.id}"
                 core.send_now(host.id, messages.Snapshot(path, SNAPSHOT_PATIENCE))
-                host.peer = None
                 self._move(host, HostState.LEAVING)
-                core.tell_peers(host)
+                core.moved(host, None, "")
         self._compile_again(island)
         starting = [host for host in hosts if host.state is HostState.STARTING]
         if starting or any(host.state is not HostState.AWAY for host in hosts):
@@ -176,7 +174,6 @@ class Workers:
         for number, pending in list(core.pending.items()):
             if host.id in pending.waiting:
                 self._answer(number, (host.id,), failure)
-        self._programs.notices.lost(host.id)
         if island.complete:
             self._fail_compilations(host, failure)
         else:
@@ -204,7 +201,6 @@ class Workers:
             if number >= since and not members.isdisjoint(pending.waiting):
                 self._answer(number, tuple(pending.waiting), failure)
         for host in island.hosts:
-            self._programs.notices.lost(host)
             for number in list(core.unloading):
                 core.quiet(number, host)
         self._end_programs(island)

@@ -5,7 +5,8 @@ only place that knows gRPC or the wire schema, and it never imports jax or numpy
 """
 
 from polypath.frontend.control import Control
+from polypath.frontend.links import HeadLinks
 from polypath.frontend.service import Frontend, FrontendStatistics
 from polypath.frontend.view import ClusterView
 
-__all__ = ["ClusterView", "Control", "Frontend", "FrontendStatistics"]
+__all__ = ["ClusterView", "Control", "Frontend", "FrontendStatistics", "HeadLinks"]

@@ -23,11 +23,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from polypath.frontend.farewell import Farewell
 from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.messages import Bytes, Shared
-from polypath.notices import NAME as NOTICES
-from polypath.notices import Writer
 from polypath.types import SERVER_HANDLES, Code
 
 CHUNK: Final = 1 << 20
@@ -166,7 +163,6 @@ class HostBuffers:
     def __init__(self, shared: SharedMemory, folder: Path | None) -> None:
         self._shared = shared
         self._folder = folder
-        self._farewell = Farewell(folder)
         self._buffers: dict[int, Bytes] = {}
         self._expected: dict[int, asyncio.Future[None]] = {}
         self._closed = False
@@ -219,7 +215,7 @@ class HostBuffers:
             Refused: there is none, or it is not what the client said.
         """
         self.check_new(handle)
-        file = f"{self.own_folder()}/lt_{handle}"
+        file = f"{self._own_folder()}/lt_{handle}"
         try:
             found = os.lstat(file)
             if not stat.S_ISREG(found.st_mode) or found.st_size != size:
@@ -236,14 +232,7 @@ class HostBuffers:
             ) from error
         self.store(handle, Shared(ours, size))
 
-    def tell_unanswered(self, number: int) -> None:
-        """Tell the client by its pipe, if it has one, that no worker will answer its question."""
-        if self._folder is None:
-            return
-        with contextlib.suppress(OSError), contextlib.closing(Writer(str(self._folder / NOTICES))) as pipe:
-            pipe.tell(number, answered=False)  # One that is gone need not hear it.
-
-    def own_folder(self) -> Path:
+    def _own_folder(self) -> Path:
         """The folder through which the client and the workers share memory.
 
         Raises:
@@ -323,9 +312,8 @@ class HostBuffers:
         discard(self.get(handle))
         del self._buffers[handle]
 
-    def close(self, reason: str = "") -> None:
-        """Free everything, and the folder. The session has ended, for a reason if one is known."""
-        self._farewell.say(reason)
+    def close(self) -> None:
+        """Free everything, and the folder. The session has ended."""
         for data in self._buffers.values():
             discard(data)
         self._buffers.clear()

@@ -28,15 +28,9 @@ class LeanServer:
         self._listener: asyncio.Server | None = None
 
     async def serve(self, path: str) -> None:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            _bind(listener, Path(path))
-            self._listener = await asyncio.get_running_loop().create_unix_server(
-                lambda: Connection(self._methods, self._tasks, self._connections), sock=listener, backlog=_BACKLOG
-            )
-        except OSError:
-            listener.close()
-            raise
+        self._listener = await asyncio.get_running_loop().create_unix_server(
+            lambda: Connection(self._methods, self._tasks, self._connections), sock=bind(Path(path)), backlog=_BACKLOG
+        )
 
     async def stop(self) -> None:
         if self._listener is not None:
@@ -49,9 +43,19 @@ class LeanServer:
             connection.abort()
 
 
-def _bind(listener: socket.socket, path: Path) -> None:
-    """Take the name, which a server that died may have left: the folder has one owner."""
-    if path.is_socket():
-        path.unlink()
-    listener.bind(str(path))
-    path.chmod(0o600)  # Nobody can connect before `listen`.
+def bind(path: Path) -> socket.socket:
+    """A socket of that name, which a server that died may have left: the folder has one owner.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if path.is_socket():
+            path.unlink()
+        listener.bind(str(path))
+        path.chmod(0o600)  # Nobody can connect before `listen`.
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from polypath.controller.events import AnyRequest, Call, Close, Open, Release, Reply, Result, Returned, Unanswerable
+from polypath.controller.events import AnyRequest, Call, Close, Open, Release, Reply, Result, Returned
 from polypath.errors import ClusterError
 from polypath.frontend import attributes, calls, versions
 from polypath.frontend.callbacks import HostCallbacks
@@ -28,6 +28,7 @@ from polypath.frontend.chunks import chunk_head, read_chunk
 from polypath.frontend.control import Control
 from polypath.frontend.host_buffers import HostBuffers, SharedMemory, discard
 from polypath.frontend.lean_server import LeanServer
+from polypath.frontend.links import HeadLinks
 from polypath.frontend.refused import Buffer, Refused, invalid, parse
 from polypath.frontend.session import Session
 from polypath.frontend.view import ClusterView
@@ -68,6 +69,7 @@ class Frontend:
         cluster: what there is now. A session sees what it returns when the session begins.
         shared: the folder in shared memory under which clients may leave large buffers.
         control: the service for the command line, on the same socket.
+        links: those of clients to this process, which end with their sessions.
         server: `lean` for ours, `grpcio` for the standard one.
     """
 
@@ -78,12 +80,14 @@ class Frontend:
         *,
         shared: Path | None = None,
         control: Control | None = None,
+        links: HeadLinks | None = None,
         server: ServerKind = "lean",
     ) -> None:
         self._submit = submit
         self._cluster = cluster
         self._shared = SharedMemory(shared)
         self._control = control
+        self._links = links
         self._asked: dict[SessionId, asyncio.Future[Result]] = {}
         if control is not None:
             control.ask = self._ask
@@ -146,12 +150,6 @@ class Frontend:
         """Tell a client that functions of its are not needed any more."""
         self._callbacks.release(release.callbacks)
 
-    def unanswerable(self, told: Unanswerable) -> None:
-        """Tell a client that no worker will answer its question."""
-        session = self._sessions.get(told.session)
-        if session is not None:
-            session.buffers.tell_unanswered(told.number)
-
     def statistics(self) -> FrontendStatistics:
         """The counters."""
         live = self._sessions.values()
@@ -194,12 +192,12 @@ class Frontend:
         metadata = _header(call, _SESSION_METADATA, pb.GrpcIfrtSessionMetadata)
         versions.check(metadata.version)
         told = attributes.decode(metadata.initialization_data)
-        folder = told.get("shared_dir")
-        buffers = HostBuffers(self._shared, self._shared.claim(None if folder is None else str(folder)))
-        session = Session(_new_session(), self._cluster(), buffers, self._submit, str(told.get("python", "")))
+        buffers = HostBuffers(self._shared, self._shared.claim(None))
+        link = str(told.get("link", ""))
+        session = Session(_new_session(), self._cluster(), buffers, self._submit, str(told.get("python", "")), link)
         self._sessions[session.id] = session
         self._sessions_total += 1
-        self._submit(Open(session.id, str(told.get("client", call.peer))))
+        self._submit(Open(session.id, str(told.get("client", call.peer)), link))
         return session
 
     def _end(self, session: Session, reason: str = "") -> None:
@@ -207,7 +205,9 @@ class Frontend:
             return
         self._requests_of_ended += session.requests
         self._refusals_of_ended += session.refusals
-        session.close(reason)
+        session.close()
+        if self._links is not None:
+            self._links.end(session.link, reason)
 
     # --- Calls beside it ----------------------------------------------------------------------
 

@@ -71,9 +71,17 @@ class Session:
     """The state of one client."""
 
     def __init__(
-        self, id_: SessionId, view: ClusterView, buffers: HostBuffers, submit: Submit, python: str = ""
+        self,
+        id_: SessionId,
+        view: ClusterView,
+        buffers: HostBuffers,
+        submit: Submit,
+        python: str = "",
+        link: str = "",
     ) -> None:
         self.id = id_
+        self.link = link
+        """The name by which the client's links are known; empty where it has none."""
         self.buffers = buffers
         self.requests = 0
         self.refusals = 0
@@ -311,13 +319,13 @@ class Session:
         self._free()
         self._acknowledge()
 
-    def close(self, reason: str = "") -> None:
-        """Free everything, and tell the controller. The stream has ended, in order or for `reason`."""
+    def close(self) -> None:
+        """Free everything, and tell the controller. The stream has ended."""
         if self._closed:
             return
         self._closed = True
         self._pending.clear()
         self._responses.clear()
         self._acknowledgements.clear()
-        self.buffers.close(reason)
+        self.buffers.close()
         self._submit(Close(self.id))

@@ -55,6 +55,11 @@ class HeadConfig(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.runtime_dir}/ifrt.sock"
 
     @property
+    def link(self) -> str:
+        """Where the head takes clients' links, beside `socket`."""
+        return f"{self.runtime_dir}/link"
+
+    @property
     def simulates(self) -> str | None:
         """What the devices say they are, if they are simulated."""
         return simulates(self.platform)

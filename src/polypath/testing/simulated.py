@@ -50,7 +50,7 @@ class SimulatedWorker:
         self.executables: set[ExecutableId] = set()
         self.commands: collections.deque[Command] = collections.deque()
         self.told: list[tuple[HostId, int, int]] = []
-        """The questions that it answered to clients themselves, and how many hosts do."""
+        """The requests on clients' links that it did its part of, and how many hosts do."""
 
     def joined(self) -> messages.Joined:
         described = tuple(
@@ -63,6 +63,7 @@ class SimulatedWorker:
             Platform("cpu", "simulated", "0", {}),
             described,
             messages.Peer(self.host, f"sim:{self.host}"),
+            f"unix:{self.host}",
             tuple(self.values),
         )
 
@@ -88,15 +89,12 @@ class SimulatedWorker:
                     self._need(value)
                 if any(target.device in self.devices for target in targets):
                     self.values.add(out)
-            case messages.ExportTogether(parts=parts, status=out):
-                self._make(out, *(part.value for part in parts if part.device in self.devices))
-            case messages.Bitcast(value=value, out=out) | messages.Export(value=value, status=out):
+            case messages.Bitcast(value=value, out=out):
                 self._make(out, value)
-            case messages.Execute(executable=executable, args=args, outs=outs, status=status, question=question):
+            case messages.Execute(executable=executable, args=args, outs=outs, status=status):
                 assert executable in self.executables, f"host {self.host} has no executable {executable}"
                 self._need(*args)
                 self.values.update(outs, (status,) if status else ())
-                self._tell(question)
             case messages.Delete():
                 pass  # What is gone has no buffers, and what is deleted has an id still.
             case messages.Forget(values=values):
@@ -110,13 +108,15 @@ class SimulatedWorker:
                 self._need(value)
                 assert device in self.devices, f"host {self.host} was asked for device {device}"
                 return [messages.Fetched(self.host, request, messages.Inline(b"%d" % value))]
-            case messages.Import(out=out):
-                self.values.add(out)
+            case messages.Take(out=out):
+                self._make(out)
+                self.told.append((self.host, command.number, command.of))
             case messages.Await(request=request, values=values):
                 assert self.values.intersection(values), f"host {self.host} has none of {values}"
                 return [messages.Ready((self.host,), request, None)]
-            case messages.Notify():
-                self._tell(command)
+            case messages.Deliver(what=what):
+                self._deliver(what)
+                self.told.append((self.host, command.number, command.of))
             case messages.CostAnalysis() | messages.ProgramText():
                 return [messages.Answered(self.host, command.request, messages.Inline(_ANSWERS[type(command)]))]
             case messages.Snapshot():
@@ -125,12 +125,20 @@ class SimulatedWorker:
                 assert isinstance(command, messages.Peers | messages.Return), f"{command} is not simulated"
         return []
 
-    def _tell(self, question: messages.Notify | None) -> None:
-        if question is None:
-            return
-        assert self.values.intersection(question.values), f"host {self.host} has none of {question.values}"
-        assert question.device in {None, *self.devices}, f"host {self.host} was asked for device {question.device}"
-        self.told.append((self.host, question.number, question.of))
+    def _deliver(self, what: messages.Delivery) -> None:
+        match what:
+            case messages.Computed(values=values):
+                assert self.values.intersection(values), f"host {self.host} has none of {values}"
+            case messages.SmallShard(value=value, device=device) | messages.ShardAddress(value=value, device=device):
+                assert device in self.devices, f"host {self.host} was asked for device {device}"
+                self._need(value)
+            case messages.WholeArray(value=value, boxes=boxes):
+                assert any(device in self.devices for device, _ in boxes), f"host {self.host} has nothing to send"
+                self._need(value)
+            case messages.ArraysTogether(parts=parts):
+                mine = [part.value for part in parts if part.device in self.devices]
+                assert mine, f"host {self.host} has nothing to send"
+                self._need(*mine)
 
     def _make(self, out: ValueId, *values: ValueId) -> None:
         self._need(*values)
@@ -156,9 +164,13 @@ class SimulatedCluster:
         """Workers whose processes run, but which have not joined."""
         self.replies: dict[tuple[SessionId, int], Result] = {}
         self.told: list[tuple[HostId, int, int]] = []
-        """Who answered which question to a client itself, and how many are to."""
-        self.unanswerable: list[tuple[SessionId, int]] = []
-        """Questions that no worker will answer."""
+        """Who did its part of which request on a client's link, and how many are to."""
+        self.unanswerable: list[tuple[str, int]] = []
+        """Those that no worker will answer, by the name of the client's links."""
+        self.located: dict[HostId, str] = {}
+        """Where clients know that hosts take links."""
+        self.ended: collections.Counter[HostId] = collections.Counter()
+        """How often clients' links to a host have ended."""
         self.outputs = 1
         self._later = False
         self._snapshots: dict[HostId, SimulatedWorker] = {}
@@ -242,8 +254,11 @@ class SimulatedCluster:
                 case events.Later():
                     assert not self._later, "one is to come already"
                     self._later = True
-                case events.Unanswerable(session=session, number=number):
-                    self.unanswerable.append((session, number))
+                case events.Unanswerable(link=link, number=number):
+                    self.unanswerable.append((link, number))
+                case events.Located(host=at):
+                    self.ended[at.host] += bool(self.located.get(at.host)) and not at.address
+                    self.located[at.host] = at.address
                 case events.Share() | events.Discard() | events.Call() | events.Release():
                     pass
 

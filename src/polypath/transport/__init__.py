@@ -10,6 +10,6 @@ one question to several hosts.
 
 from polypath.transport.head import HeadChannel
 from polypath.transport.keys import KeyPair, WorkerLink
-from polypath.transport.worker import WorkerChannel, connect_worker
+from polypath.transport.worker import WorkerChannel
 
-__all__ = ["HeadChannel", "KeyPair", "WorkerChannel", "WorkerLink", "connect_worker"]
+__all__ = ["HeadChannel", "KeyPair", "WorkerChannel", "WorkerLink"]

@@ -74,6 +74,12 @@ class HeadChannel:
         self._settled.set()
         self._commands_sent = self._bytes_sent = self._reports_read = self._bytes_read = 0
 
+    @property
+    def bulk(self) -> BulkKeys:
+        """What the cluster's processes know each other by, once a worker is expected."""
+        assert self._bulk is not None, "nobody is expected"
+        return self._bulk
+
     # --- Who is below -------------------------------------------------------------------------
 
     def link(self, host: HostId, incarnation: int, listen: str, relay: Node | None = None) -> WorkerLink:

@@ -96,15 +96,6 @@ class WorkerChannel:
         return command
 
 
-def connect_worker(link: bytes | msgspec.Raw) -> WorkerChannel:
-    """The channel of the worker that was given `link`, a `WorkerLink` in JSON.
-
-    Raises:
-        msgspec.ValidationError: it is none.
-    """
-    return WorkerChannel(msgspec.json.decode(link, type=WorkerLink))
-
-
 class PeerChannel:
     """Shards to and from the other workers."""
 

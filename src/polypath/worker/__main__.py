@@ -13,8 +13,15 @@ import signal
 import sys
 import threading
 import traceback
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from polypath.worker.config import decode_config
+
+if TYPE_CHECKING:
+    from polypath.link.worker import LinkServer
+    from polypath.transport.keys import WorkerLink
 
 _PR_SET_PDEATHSIG = 1
 
@@ -34,6 +41,16 @@ def watch_stdin() -> None:
         os._exit(0)
 
     threading.Thread(target=watch, name="stdin", daemon=True).start()
+
+
+def take_links(link: WorkerLink) -> LinkServer:
+    """Take clients' links beside where this process takes shards."""
+    from polypath.link.worker import LinkServer
+    from polypath.transport.beats import patience
+
+    beside = link.listen.startswith("ipc://")
+    address = f"unix:{link.listen.removeprefix('ipc://')}.link" if beside else link.listen
+    return LinkServer(address, link.bulk, patience())
 
 
 def main() -> None:
@@ -56,7 +73,8 @@ def run() -> None:
     """Be the worker that standard input describes."""
     config = decode_config(sys.stdin.buffer.readline())
     watch_stdin()
-    from polypath import transport
+    from polypath.transport.keys import WorkerLink
+    from polypath.transport.worker import WorkerChannel
     from polypath.worker import executors
     from polypath.worker.waits import Waits
 
@@ -65,15 +83,18 @@ def run() -> None:
     # Not before `make` has looked which jax this is: it imports jaxlib's internals.
     from polypath.worker.server import Worker
 
-    channel = transport.connect_worker(config.control)
+    link = msgspec.json.decode(config.control, type=WorkerLink)
+    channel = WorkerChannel(link)
     waits.watch_with(channel.wait)
-    worker = Worker(config, channel, executor, waits)
+    clients = take_links(link)
+    worker = Worker(config, channel, executor, waits, clients)
     channel.on_return(worker.returned)
     gc.freeze()  # What was imported stays, and is not looked through again and again.
     gc.set_threshold(10_000)  # Nor are the results of each step that has hundreds.
     try:
         worker.run()
     finally:
+        clients.close()
         channel.close()
 
 

@@ -24,7 +24,7 @@ Fail = Callable[[Iterable[ValueId], Failure, bool], None]
 class Executions:
     """Runs the programs of one worker."""
 
-    __slots__ = ("_fail", "_in_order", "_lanes", "_notify", "_programs", "_runners", "_store", "_waits", "_xla")
+    __slots__ = ("_fail", "_in_order", "_lanes", "_programs", "_runners", "_store", "_waits", "_xla")
 
     def __init__(
         self,
@@ -34,7 +34,6 @@ class Executions:
         lanes: Lanes,
         waits: Waits,
         fail: Fail,
-        notify: Callable[[m.Notify], None],
         *,
         in_order: bool,
     ) -> None:
@@ -46,16 +45,10 @@ class Executions:
         self._lanes = lanes
         self._waits = waits
         self._fail = fail
-        self._notify = notify
         self._in_order = in_order
 
     def execute(self, command: m.Execute) -> None:
-        """Start a program, and tell of its end whom it is to be told; whatever goes wrong becomes its results."""
-        self._start(command)
-        if command.question is not None:
-            self._notify(command.question)
-
-    def _start(self, command: m.Execute) -> None:
+        """Start a program; whatever goes wrong becomes its results."""
         store = self._store
         try:
             program = self._programs.get(command.executable)

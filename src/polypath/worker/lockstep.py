@@ -16,6 +16,7 @@ import msgspec
 
 from polypath import messages as m
 from polypath.types import DeviceId, ExecutableId, HostId, ValueId
+from polypath.worker.deliveries import values_of
 from polypath.worker.executors.null import NullProgram, result
 from polypath.worker.failures import DELETED
 from polypath.worker.server import Worker
@@ -95,8 +96,8 @@ class Lockstep:
         elif isinstance(command, m.Forget):
             if self._forget(hosts, command.values):
                 return
-        elif isinstance(command, m.Notify):
-            self._settle(command.values)
+        elif isinstance(command, m.Deliver):
+            self._settle(tuple(values_of(command.what)))
         elif isinstance(command, m.Fetch):
             self._settle((command.value,))
         elif isinstance(command, m.Unload):
@@ -121,7 +122,7 @@ class Lockstep:
         if program is None or donated - written:
             # What is in the hosts' own books may share its memory with what ended there.
             self._values = {name: value for name, value in self._values.items() if value.maker is not None}
-        if program is None or command.question is not None or not program.has_run(command):
+        if program is None or not program.has_run(command):
             return
         self._programs[command.executable] = program
         if not donated - written:
@@ -147,7 +148,7 @@ class Lockstep:
 
     def _execute(self, hosts: _Hosts, command: m.Execute) -> bool:
         program = self._programs.get(command.executable)
-        if program is None or program.hosts is not hosts or command.status or command.question is not None:
+        if program is None or program.hosts is not hosts or command.status:
             return False
         parameters = program.any.parameters
         if len(command.args) != len(parameters) or len(command.outs) != len(program.any.results):

@@ -11,21 +11,20 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from polypath import messages as m
-from polypath.types import Code, DeviceId, ExecutableId, Failure, ValueId
+from polypath.types import Code, Failure
 from polypath.worker import host, protos
 from polypath.worker.config import WorkerConfig
 from polypath.worker.executors.base import Executor
-from polypath.worker.failures import DELETED, FailedValue, WorkerFailure, failure_of
-from polypath.worker.notices import Notices
+from polypath.worker.failures import DELETED, WorkerFailure, failure_of
 from polypath.worker.programs import Programs
-from polypath.worker.store import Shard, Store, Value
+from polypath.worker.readiness import Readiness
+from polypath.worker.store import Shard, Store
 from polypath.worker.waits import Pending
 
 _log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ _LEFT: Final = Failure(
 
 Handler = Callable[[Any], m.Ready | None]
 """Applies a command of one kind. What it returns is the answer; others come later, or are none."""
-Question = m.Fetch | m.Notify | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout | m.MemoryStats | m.Holdings
+Question = m.Fetch | m.Await | m.CostAnalysis | m.ProgramText | m.DefaultLayout | m.MemoryStats | m.Holdings
 
 
 class Questions:
@@ -52,6 +51,7 @@ class Questions:
         send: Callable[[m.Report], None],
         executor: Executor,
         store: Store,
+        readiness: Readiness,
         programs: Programs,
     ) -> None:
         self._host = config.host
@@ -59,19 +59,18 @@ class Questions:
         self._send = send
         self._executor = executor
         self._store = store
+        self._readiness = readiness
         self._programs = programs
         self._outbox = host.Outbox(config.shared_dir)
-        self._notices = Notices()
         self._threads = ThreadPoolExecutor(_THREADS, "answer")
         self._lock = threading.Lock()
         self._open: dict[int, Question] = {}
-        """By what they are: what clients are told themselves has no number of the controller's."""
+        """By the controller's number."""
 
     def handlers(self) -> dict[type[m.Command], Handler]:
         return {
             m.Fetch: self._fetch,
             m.Await: self._await,
-            m.Notify: self.notify,
             m.CostAnalysis: self._cost_analysis,
             m.ProgramText: self._program_text,
             m.DefaultLayout: self._default_layout,
@@ -86,22 +85,18 @@ class Questions:
         for question in left.values():
             self._answer(question, _LEFT)
 
-    def unload(self, executable: ExecutableId) -> None:
-        """Whoever asked by this program asks nothing more."""
-        self._notices.close(executable)
-
     # --- Beside the apply loop ----------------------------------------------------------------
 
     def _later(self, question: Question, answer: Callable[[], Any]) -> None:
         """Answer from a thread of its own."""
         with self._lock:
-            self._open[id(question)] = question
+            self._open[question.request] = question
         self._threads.submit(self._answer_later, question, answer)
 
     def _answer_later(self, question: Question, answer: Callable[[], Any]) -> None:
         outcome = _outcome(answer)
         with self._lock:
-            still_open = self._open.pop(id(question), None) is not None
+            still_open = self._open.pop(question.request, None) is not None
         if still_open:
             self._answer(question, outcome)
 
@@ -112,8 +107,6 @@ class Questions:
         if isinstance(outcome, Failure) and outcome.code is Code.ABORTED:
             self._send(m.Failed(self._host, (), outcome, stranded=True))
         match question:
-            case m.Notify():
-                self._notices.tell(question, outcome or b"")
             case m.Await(request=request):
                 self._send(m.Ready(self._hosts, request, outcome))
             case m.Fetch(request=request):
@@ -157,7 +150,7 @@ class Questions:
 
     def _await(self, question: m.Await) -> m.Ready | None:
         try:
-            wait = self._look(question.values)
+            wait = self._readiness.look(question.values)
             if wait is not None:
                 self._later(question, wait)
                 return None
@@ -165,119 +158,6 @@ class Questions:
             self._answer(question, failure_of(error))
             return None
         return m.Ready(self._hosts, question.request, None)
-
-    def notify(self, question: m.Notify) -> None:
-        """Tell the client once its arrays are there."""
-        self._notices.open(question)
-        try:
-            if question.device is None:
-                if question.of == 1:
-                    self._store.get_all(question.values)  # The head may not know yet that one is lost.
-                wait = self._look(question.values)
-            else:
-                tell = self._pointer if question.pointer else self._elements
-                wait = tell(question.values[0], question.device)
-        except Exception as error:
-            self._answer(question, failure_of(error))
-            return
-        if wait is None or isinstance(wait, bytes):
-            self._answer(question, wait)
-        else:
-            self._later(question, wait)
-
-    def _elements(self, value: ValueId, device: DeviceId) -> bytes | Callable[[], bytes]:
-        """What is in a shard, or what waits for that."""
-        shard = self._store.get(value).peek(device)
-        if isinstance(shard, bytes):
-            return shard
-        if not isinstance(shard, Pending):
-            if self._executor.is_deleted(shard):
-                raise FailedValue(DELETED)
-            if self._executor.is_ready(shard):
-                return self._executor.fetch(shard).tobytes()
-            shard = self._executor.hold(shard)
-        return lambda: self._executor.fetch(shard.wait() if isinstance(shard, Pending) else shard).tobytes()
-
-    def _pointer(self, value: ValueId, device: DeviceId) -> Callable[[], bytes]:
-        """What waits for a shard, and tells where it is."""
-        shard = self._store.get(value).peek(device)
-
-        def address() -> bytes:
-            here = shard.wait() if isinstance(shard, Pending) else shard
-            if isinstance(here, bytes):
-                raise WorkerFailure(Code.UNIMPLEMENTED, "Arrays of strings have no address.")
-            return self._executor.address(here).to_bytes(8, "little")
-
-        return address
-
-    def _look(self, names: tuple[ValueId, ...]) -> Callable[[], None] | None:
-        """What waits for these values, if they are not there yet.
-
-        Raises:
-            Exception: one was deleted, or failed.
-        """
-        # The same question went to every worker: some of the values have no part here.
-        values = self._store.present(names)
-        if len(values) == 1 and values[0].whole is not None:
-            return self._look_at(values[0].whole)
-        if self._executor.any_deleted([value.whole for value in values if value.execution]):
-            raise FailedValue(DELETED)
-        # One result of an execution stands for all.
-        found = {value.execution: value.whole for value in values}
-        pending: list[Pending] = []
-        if 0 in found:
-            del found[0]
-            pending, others = self._pieces([value for value in values if not value.execution])
-            parts = [*found.values(), *others]
-        else:
-            parts = list(found.values())
-        wait = partial(self._wait_all, values, parts, pending)
-        if pending or not all(map(self._executor.is_ready, parts)):
-            return wait
-        wait()  # One may have failed.
-        return None
-
-    def _look_at(self, whole: Any) -> Callable[[], None] | None:
-        """`_look` for what is asked about most often."""
-        if self._executor.is_deleted(whole):
-            raise FailedValue(DELETED)
-        if not self._executor.is_ready(whole):
-            return partial(self._wait, whole)
-        self._executor.wait(whole)  # It may have failed.
-        return None
-
-    def _pieces(self, values: list[Value]) -> tuple[list[Pending], list[Shard]]:
-        """What of these values is on its way, and what is here: computed or not, but not deleted."""
-        pending: list[Pending] = []
-        here: list[Shard] = []
-        for value in values:
-            for piece in value.pieces():
-                shard = piece.wait() if isinstance(piece, Pending) and piece.done else piece
-                if isinstance(shard, Pending):
-                    pending.append(shard)
-                elif not isinstance(shard, bytes):
-                    here.append(shard)
-        if self._executor.any_deleted(here):
-            raise FailedValue(DELETED)
-        return pending, here
-
-    def _wait_all(self, values: list[Value], parts: list[Shard], pending: list[Pending]) -> None:
-        arrived = [piece.wait() for piece in pending]
-        try:
-            self._executor.wait_all([*parts, *(shard for shard in arrived if not isinstance(shard, bytes))])
-        except Exception:
-            for value in values:
-                for piece in value.pieces():
-                    self._wait(piece.wait() if isinstance(piece, Pending) else piece)
-
-    def _wait(self, shard: Shard) -> None:
-        try:
-            if not isinstance(shard, bytes):
-                self._executor.wait(shard)
-        except Exception:
-            # Donated or deleted since it was asked about: nobody can see it fail any more.
-            if not self._executor.is_deleted(shard):
-                raise
 
     # --- Programs -----------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The apply loop: takes commands in the order of the log and applies them, one after another.
 
 It never waits for a device, only where `Waits` allows it. What takes long runs beside it:
-compiling, answering `Fetch` and `Await`, moving shards over host memory. Failures become
+compiling, answering `Fetch` and `Await`, sending to clients, moving shards over host memory. Failures become
 values and reports; none ends the loop.
 """
 
@@ -18,21 +18,22 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from polypath import messages as m
+from polypath.link.worker import LinkServer
 from polypath.types import ExecutableId, Failure, ProgramKind, ValueId
 from polypath.worker import host, protos, snapshot
+from polypath.worker.arrivals import Arrivals
 from polypath.worker.callbacks import HostCallbacks
 from polypath.worker.config import WorkerConfig
+from polypath.worker.deliveries import Deliveries
 from polypath.worker.execution import Executions
 from polypath.worker.executors.base import Executor, Program, Runner
-from polypath.worker.exports import Exports
 from polypath.worker.failures import WorkerFailure, failure_of
-from polypath.worker.imports import Imports
 from polypath.worker.lanes import Lanes
-from polypath.worker.links import Links
 from polypath.worker.peers import PeerLink, PeerPost
 from polypath.worker.plugins.runner import Plugins
 from polypath.worker.programs import Programs
 from polypath.worker.questions import Handler, Questions
+from polypath.worker.readiness import Readiness
 from polypath.worker.store import Shard, Store, Value
 from polypath.worker.transfers import Transfers
 from polypath.worker.waits import Pending, Waits
@@ -64,9 +65,10 @@ class Worker:
         channel: Channel,
         executor: Executor,
         waits: Waits,
+        links: LinkServer,
         compilers: ThreadPoolExecutor | None = None,
     ) -> None:
-        """`compilers` are threads to share with other workers of the process."""
+        """`links` and `compilers` (threads) may be shared with other workers of the process."""
         self._config = config
         self._host = config.host
         self._channel = channel
@@ -76,10 +78,12 @@ class Worker:
         self._post = PeerPost(channel.peers)
         self._lanes = Lanes()
         self._transfers = Transfers(executor, self.store, self._post, waits, self._lanes)
-        self._links = Links()
+        self._link = links.address
+        clients = links.serve(config.host)
         local = {device.id for device in executor.devices}
-        exports = Exports(self._transfers, self.store, waits, self._links, local)
-        imports = Imports(executor, self.store, waits, self._links)
+        readiness = Readiness(executor, self.store)
+        deliveries = Deliveries(executor, self.store, readiness, self._transfers, clients, self._report_failed)
+        arrivals = Arrivals(executor, self.store, waits, clients, self._report_failed)
         self._callbacks = HostCallbacks(config.host, channel.send)
         executor.callbacks = self._callbacks
         self._runners: dict[ProgramKind, Runner] = {"xla": executor}
@@ -89,7 +93,7 @@ class Worker:
             self._runners["plugin"] = Plugins(config.host, executor)
         self._programs = Programs(config.host, local, self._runners, channel.send, self._lanes, waits, compilers)
         self.programs: Final[dict[ExecutableId, Program]] = self._programs.loaded
-        self._questions = Questions(config, channel.send, executor, self.store, self._programs)
+        self._questions = Questions(config, channel.send, executor, self.store, readiness, self._programs)
         self._executions = Executions(
             self._runners,
             self._programs,
@@ -97,7 +101,6 @@ class Worker:
             self._lanes,
             waits,
             self._report_failed,
-            self._questions.notify,
             in_order=executor.platform.name != "cpu",
         )
         self._local = local
@@ -109,13 +112,12 @@ class Worker:
             m.Copy: self._making(self._transfers.copy),
             m.Reshard: self._making(self._transfers.reshard),
             m.Bitcast: self._making(self._transfers.bitcast),
-            m.Export: exports.export,
-            m.ExportTogether: exports.export_together,
-            m.Import: self._making(imports.take),
+            m.Deliver: deliveries.deliver,
+            m.Take: arrivals.take,
             m.Delete: self._delete,
             m.Forget: lambda command: store.forget(command.values),
             m.Compile: self._programs.compile,
-            m.Unload: self._unload,
+            m.Unload: lambda command: self._programs.unload(command.executable),
             m.Return: self.returned,
             **self._questions.handlers(),
             m.Peers: lambda command: self._post.connect(command.peers),
@@ -212,11 +214,6 @@ class Worker:
             if not isinstance(part, bytes | Pending):
                 self._executor.delete(part)
 
-    def _unload(self, command: m.Unload) -> None:
-        self._links.unload(command.executable)
-        self._questions.unload(command.executable)
-        self._programs.unload(command.executable)
-
     # --- Beginning and end
 
     def join(self) -> None:
@@ -232,6 +229,7 @@ class Worker:
                 platform=self._executor.platform,
                 devices=devices,
                 peer=peer,
+                link=self._link,
                 values=tuple(name for name, _ in self.store.items()),
             )
         )

@@ -2,8 +2,8 @@
 
 Each host is a `Worker` of its own over a `NullExecutor`, with its own store, programs and place in the log.
 What they share is the process: one link to the node above, where this process is a relay; one socket for
-shards; one thread that applies commands, host after host, or once for all that are in step (`lockstep`).
-A command is read once for all of them.
+shards, one for clients' links; one thread that applies commands, host after host, or once for all that are in step
+(`lockstep`). A command is read once for all of them.
 
 That thread may wait for shards that hosts of this process send each other: it applies a command to all of
 its hosts before the next, so what it waits for was started before.
@@ -37,7 +37,7 @@ from polypath.transport.reports import pack_report
 from polypath.transport.routes import Routes
 from polypath.transport.worker import PeerChannel
 from polypath.types import DeviceId, HostId
-from polypath.worker.__main__ import die_with_parent
+from polypath.worker.__main__ import die_with_parent, take_links
 from polypath.worker.config import END, HostEnded, HostOrder, WorkerConfig, decode_config
 from polypath.worker.executors.null import NullExecutor
 from polypath.worker.lockstep import Lockstep
@@ -67,6 +67,7 @@ class SimulatedHosts:
         self._handlers: dict[type[m.Command], dict[HostId, Handler]] = defaultdict(dict)
         """Of the hosts' workers."""
         self._shards = Shards(PeerChannel(link))
+        self._links = take_links(link)
         self._above.send(frames.SERVING, b"")
 
     def run(self, orders: int) -> None:
@@ -97,7 +98,7 @@ class SimulatedHosts:
         host = _Host(self, self._shards, order.number, link, config)
         self._hosts[order.host] = host
         self._shards.take_for(order.host, (device.id for device in host.executor.devices))
-        worker = self._workers[host.id] = Worker(config, host, host.executor, self._waits, self._compilers)
+        worker = self._workers[host.id] = Worker(config, host, host.executor, self._waits, self._links, self._compilers)
         for kind, handler in worker.handlers.items():
             self._handlers[kind][host.id] = handler
         worker.join()
@@ -108,6 +109,7 @@ class SimulatedHosts:
         for handlers in self._handlers.values():
             handlers.pop(host.id, None)
         self._shards.leave(host.id)
+        self._links.leave(host.id)
         host.gone = True
         words = msgspec.json.encode(HostEnded(host.number, status, cause))
         self._above.send(frames.FROM, frames.pack_from(host.id, host.incarnation, frames.ENDED, words))

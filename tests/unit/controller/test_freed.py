@@ -38,10 +38,8 @@ class Freeing:
     def free(self, *handles: events.Handle) -> None:
         self.cluster.handle(events.Destruct(1, self.cluster.op(), handles))
 
-    def run(self, result: events.Handle, question: int = 0) -> None:
-        self.cluster.handle(
-            events.Execute(1, self.cluster.op(), self.program, (), (result,), 0, False, (), 9, question=question)
-        )
+    def run(self, result: events.Handle) -> None:
+        self.cluster.handle(events.Execute(1, self.cluster.op(), self.program, (), (result,), 0, False, (), 9))
 
     def ask(self, device: int) -> None:
         self.cluster.handle(events.MemoryStats(1, self.cluster.op(), device))
@@ -118,18 +116,6 @@ def test_what_was_put_and_freed_while_its_host_was_away() -> None:
     at.free(10)
     at.cluster.up()
     assert at.cluster.workers[0].values == set()
-
-
-def test_the_question_of_all_of_a_program_s_hosts_is_part_of_it() -> None:
-    at = Freeing()
-    op = at.cluster.op()
-    at.cluster.handle(events.CompileNotify(1, op, (0,), "/pipe", False))
-    at.put(10, 0)
-    at.free(10)
-    at.run(20, question=5)
-    assert at.waiting(0) == ["Execute", "Forget"]
-    at.cluster.settle()
-    assert at.cluster.told == [(0, 5, 2), (1, 5, 2)]
 
 
 def test_shards_that_arrays_share_end_together() -> None:

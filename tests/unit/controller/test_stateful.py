@@ -8,6 +8,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from polypath.controller import events
 from polypath.messages import HostBuffer
+from polypath.plugins import Wanted
 from polypath.testing import SimulatedCluster
 from polypath.types import ArraySpec, Code, Failure, ProgramKind, Sharding
 
@@ -29,8 +30,8 @@ class Machine(RuleBasedStateMachine):
         self.asked: dict[tuple[int, int], bool] = {}
         self.handles = iter(range(1, 1 << 60))
         self.numbers = iter(range(1, 1 << 30))
-        self.questions: list[tuple[int, int]] = []
-        """Session and number of what workers answer themselves; no more than a client may have open."""
+        self.requests: list[tuple[int, int, dict[int, int]]] = []
+        """Session and number of what was asked for over links; and its hosts, with how often their links had ended."""
         self.open: set[int] = set()
         self.on: dict[Array, tuple[int, ...]] = {}
         self.compiled: list[tuple[int, int, tuple[int, ...]]] = []
@@ -49,7 +50,7 @@ class Machine(RuleBasedStateMachine):
     @rule(target=sessions)
     def connect(self) -> int:
         session = next(self.handles)
-        self.cluster.handle(events.Open(session, "test"))
+        self.cluster.handle(events.Open(session, "test", str(session)))
         self.open.add(session)
         return session
 
@@ -110,19 +111,14 @@ class Machine(RuleBasedStateMachine):
         if isinstance(loaded, events.Loaded):
             self.ask(session, events.ProgramText, executable=loaded.executable)
 
-    @rule(target=arrays, program=programs, asks=st.sampled_from((None, False, True)))
-    def execute(self, program: tuple[Array, int], asks: bool | None) -> Array:
-        """Run a program, and maybe ask about its result with it, or about the elements of that."""
+    @rule(target=arrays, program=programs)
+    def execute(self, program: tuple[Array, int]) -> Array:
         array, op = program
         session, handle = array
         loaded = self.cluster.replies.get((session, op))
         if not isinstance(loaded, events.Loaded):
             return multiple()
-        result, number = next(self.handles), 0
-        if asks is not None:
-            number = next(self.numbers)
-            self.questions.append((session, number))
-            self.ask(session, events.CompileNotify, devices=(0,), address="/pipe", elements=asks)
+        result = next(self.handles)
         self.ask(
             session,
             events.Execute,
@@ -133,8 +129,6 @@ class Machine(RuleBasedStateMachine):
             fill_status=False,
             kept=(),
             launch=0,
-            question=number,
-            elements=0 if asks else None,
         )
         self.on[session, result] = self.on[array]
         return session, result
@@ -143,23 +137,43 @@ class Machine(RuleBasedStateMachine):
     def wait(self, array: Array) -> None:
         self.ask(array[0], events.CheckReady, arrays=(array[1],))
 
-    @rule(array=arrays, elements=st.booleans())
-    def wait_beside(self, array: Array, elements: bool) -> None:
-        """A question that workers answer to the client itself; by another program each time, as hosts come and go."""
-        session, handle = array
-        compiled = self.ask(session, events.CompileNotify, devices=(0,), address="/pipe", elements=elements)
+    @rule(array=arrays, what=st.sampled_from(("ready", "elements", "address", "arrays")))
+    def attach(self, array: Array, what: Wanted) -> None:
+        """Ask for something over the client's links; by another program each time, as hosts come and go."""
+        self.run_attached(array[0], what, self.on[array], (array[1],), ())
+
+    @rule(target=arrays, session=sessions, first=st.integers(0, 7), count=st.sampled_from((1, 2, 4)))
+    def give(self, session: int, first: int, count: int) -> Array:
+        """Send an array over them."""
+        result, devices = next(self.handles), tuple((first + i) % 8 for i in range(count))
+        spec = ArraySpec("float32", (8,), Sharding(devices, fully_replicated=True))
+        self.run_attached(session, spec, devices, (), (result,))
+        self.on[session, result] = devices
+        return session, result
+
+    def run_attached(
+        self,
+        session: int,
+        what: Wanted | ArraySpec,
+        on: tuple[int, ...],
+        args: tuple[int, ...],
+        results: tuple[int, ...],
+    ) -> None:
+        compiled = self.ask(session, events.CompileAttach, devices=on, what=what)
         loaded = self.cluster.replies[session, compiled]
         if not isinstance(loaded, events.Loaded):
             assert session not in self.open
             return
         number = next(self.numbers)
-        self.questions.append((session, number))
+        hosts = {device // DEVICES for device in on}
+        if all(map(self.cluster.located.get, hosts)):
+            self.requests.append((session, number, {host: self.cluster.ended[host] for host in hosts}))
         self.ask(
             session,
             events.Execute,
             executable=loaded.executable,
-            args=(handle,),
-            results=(),
+            args=args,
+            results=results,
             status=0,
             fill_status=False,
             kept=(),
@@ -205,10 +219,12 @@ class Machine(RuleBasedStateMachine):
         for session, op in self.asked:
             if session in self.open:
                 assert (session, op) in self.cluster.replies, f"op {op} was never answered"
-        for session, number in self.questions:
+        for session, number, hosts in self.requests:
             told = [(host, of) for host, answered, of in self.cluster.told if answered == number]
             all_told = bool(told) and len({host for host, _ in told}) == told[0][1]
-            assert all_told or session not in self.open or (session, number) in self.cluster.unanswerable
+            link_ended = any(self.cluster.ended[host] != before for host, before in hosts.items())
+            unanswerable = (str(session), number) in self.cluster.unanswerable
+            assert all_told or unanswerable or link_ended or session not in self.open
         self.run_all_again()
         for session in list(self.open):
             self.cluster.handle(events.Close(session))

@@ -81,6 +81,5 @@ def wait() -> None:
 
 
 if __name__ == "__main__":
-    folder = sys.argv[3:]
-    connect(sys.argv[1], **({"shared_dir": folder[0]} if folder else {}))
+    connect(sys.argv[1])
     {"devices": devices, "arrays": arrays, "run": run, "errors": errors, "wait": wait}[sys.argv[2]]()

@@ -20,7 +20,6 @@ from polypath.frontend.shardings import Shardings
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.messages import PythonProgram
-from polypath.notices import MOST_RESULTS, QUESTIONS, Notice, Reader, stream_of
 from polypath.types import HOST_CPU, ArraySpec, Code, Device, Platform, Sharding
 
 
@@ -89,33 +88,7 @@ def test_the_calling_threads_order_is_kept_apart() -> None:
     client.controller.answers[events.Execute] = events.Executed(0, ())
     asyncio.run(client.response(loaded_executable_execute=request))
     (event,) = client.controller.of(events.Execute)
-    assert (event.stream, event.question) == (12345, 0)
-
-
-@pytest.mark.parametrize("elements", [None, 0, 7, MOST_RESULTS - 1])
-def test_a_question_that_goes_with_an_execution(elements: int | None) -> None:
-    client = Client()
-    client.controller.answers[events.Execute] = events.Executed(0, ())
-    for question in (0, 1, QUESTIONS - 1):
-        asyncio.run(client.response(loaded_executable_execute=executing(question, elements)))
-        event = client.controller.of(events.Execute)[-1]
-        assert (event.question, event.elements) == (question, elements)
-        assert event.stream == stream_of(70000)
-
-
-def test_a_refused_execution_answers_no_question(tmp_path: Path) -> None:
-    clients = [Client(), Client(tmp_path)]
-    notices = Reader(tmp_path, 8)
-    for client in clients:
-        found, _ = failure(asyncio.run(client.response(loaded_executable_execute=executing(9, args_handles=[0]))))
-        assert found == Code.INVALID_ARGUMENT
-    assert notices.read() == [Notice(9, 1, False, b"")]
-    notices.close()
-
-
-def executing(question: int, elements: int | None = None, **fields: object) -> pb.LoadedExecutableExecuteRequest:
-    options = pb.ExecuteOptionsProto(execution_stream_id=stream_of(70000, question, elements))
-    return pb.LoadedExecutableExecuteRequest(loaded_executable_handle=1, execute_options=options, **fields)
+    assert event.stream == 12345
 
 
 def test_cpu_devices_beside_accelerators_are_listed(tmp_path: Path) -> None:

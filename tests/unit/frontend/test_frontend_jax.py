@@ -14,7 +14,6 @@ import frontend_fakes as fakes
 from polypath.controller import events
 from polypath.frontend import ClusterView, Frontend
 from polypath.frontend.calls import ServerKind
-from polypath.messages import Shared
 from polypath.types import Code, Failure, Platform
 
 SCRIPT = Path(__file__).with_name("jax_client.py")
@@ -96,24 +95,6 @@ def test_arrays_of_every_type_go_and_come_back(folder: Path, server: ServerKind)
     assert "{CpuDevice(id=1)} [1.0, 1.0, 1.0, 1.0]\ndone True" in jax_on(
         folder, server, fakes.FakeController(), "arrays"
     )
-
-
-def test_large_arrays_go_through_shared_memory(folder: Path, server: ServerKind) -> None:
-    mine = folder / "client"
-    mine.mkdir()
-    controller = fakes.FakeController()
-    output = jax_on(
-        folder,
-        server,
-        controller,
-        "arrays",
-        str(mine),
-        IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY=str(mine),
-        IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES="1000000",
-    )
-    assert "done True" in output
-    sources = [b.data for put in controller.of(events.Put) for a in put.arrays for b in a.buffers]
-    assert [data.size for data in sources if isinstance(data, Shared)] == [12_000_000]
 
 
 def test_a_program_runs(folder: Path, server: ServerKind) -> None:

@@ -115,12 +115,7 @@ async def _calls(channel: grpc.aio.Channel, folder: Path) -> None:
     assert (await _code(get_version(b"\xff")))[0] == grpc.StatusCode.INVALID_ARGUMENT
 
     open_session = channel.stream_stream(SERVICE + "IfrtSession")
-    for metadata in (
-        (),
-        session_metadata(_version(1, 1)),
-        session_metadata(_version(25, 3), shared_dir=b"/"),
-        session_metadata(_version(25, 3), shared_dir=b"\0"),
-    ):
+    for metadata in ((), session_metadata(_version(1, 1))):
         refused = open_session(metadata=metadata)
         assert await refused.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
     broken = open_session(metadata=session_metadata(_version(25, 3)))

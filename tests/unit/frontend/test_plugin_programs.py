@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import frontend_fakes as fakes
 import pytest
@@ -17,6 +15,7 @@ from polypath.frontend.requests.base import Scope
 from polypath.frontend.requests.plugins import compile_plugin
 from polypath.frontend.shardings import Shardings
 from polypath.frontend.wire import ifrt_pb2 as pb
+from polypath.types import ArraySpec
 
 _CUT = "CAMaAQIiAgAB"
 """An `OpSharding` of two tiles."""
@@ -24,8 +23,7 @@ _CUT = "CAMaAQIiAgAB"
 
 def compile_(request: Any, options: str = "PluginCompileOptions", prefix: str = "__serialized_plugin_program ") -> Any:
     view = fakes.view(4)
-    buffers = cast(Any, SimpleNamespace(own_folder=lambda: Path("/client")))
-    scope = Scope(1, view, buffers, Shardings(view))
+    scope = Scope(1, view, cast(Any, None), Shardings(view))
     program = pb.Serialized(type_name="xla::ifrt::PluginProgram", data=(prefix + json.dumps(request)).encode())
     return compile_plugin(
         scope,
@@ -58,17 +56,41 @@ def test_a_reshard_is_the_controllers() -> None:
         compile_(request)
 
 
-def test_an_import_says_what_comes() -> None:
-    sharding = {"devices": {"device_ids": [0, 1]}, "xla_hlo_sharding": _CUT}
-    request = {"dtype": "bfloat16", "shape": [4], "sharding": sharding}
-    event = compile_({plugins.IMPORT_REQUEST: request})
-    assert isinstance(event, events.CompileImport)
-    assert event.address == "/client/landing"
-    assert (event.spec.dtype, event.spec.shape, event.spec.sharding.devices) == ("bfloat16", (4,), (0, 1))
-    with pytest.raises(Refused, match=r"no arrays of float32\[-4\]"):
-        compile_({plugins.IMPORT_REQUEST: request | {"dtype": "float32", "shape": [-4]}})
-    with pytest.raises(Refused, match="no arrays of string"):
-        compile_({plugins.IMPORT_REQUEST: request | {"dtype": "string"}})
+@pytest.mark.parametrize("what", get_args(plugins.Wanted))
+def test_what_is_wanted_of_arrays(what: str) -> None:
+    event = compile_({plugins.ATTACH_REQUEST: {"devices": 2, "what": what}})
+    assert isinstance(event, events.CompileAttach)
+    assert (event.devices, event.what) == ((0, 1), what)
+
+
+def test_an_array_that_is_given() -> None:
+    sharding = {"devices": {"device_ids": [1, 0]}, "xla_hlo_sharding": _CUT}
+    given = {"dtype": "bfloat16", "shape": [4], "sharding": sharding}
+    event = compile_({plugins.ATTACH_REQUEST: {"devices": 2, "gives": given}})
+    assert isinstance(event, events.CompileAttach)
+    assert isinstance(event.what, ArraySpec)
+    assert event.devices is event.what.sharding.devices
+    assert (event.what.dtype, event.what.shape, event.devices) == ("bfloat16", (4,), (1, 0))
+    for wrong, words in (
+        ({"shape": [-4]}, r"no arrays of bfloat16\[-4\]"),
+        ({"dtype": "string"}, "no arrays of string"),
+    ):
+        with pytest.raises(Refused, match=words):
+            compile_({plugins.ATTACH_REQUEST: {"devices": 2, "gives": given | wrong}})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"devices": 1}, "either say what is wanted or give an array"),
+        ({"devices": 1, "what": "soul"}, "'soul'"),
+        ({"what": "ready"}, "devices"),
+        ({"devices": 1, "what": "ready", "address": "/pipe"}, "address"),
+    ],
+)
+def test_a_request_on_links_that_makes_no_sense(body: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        compile_({plugins.ATTACH_REQUEST: body})
 
 
 def test_what_is_no_plugin_program_is_refused() -> None:

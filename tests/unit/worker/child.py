@@ -14,8 +14,9 @@ import threading
 import msgspec
 
 from polypath import messages as m
+from polypath.transport.keys import WorkerLink
 from polypath.worker import executors
-from polypath.worker.__main__ import die_with_parent
+from polypath.worker.__main__ import die_with_parent, take_links
 from polypath.worker.config import decode_config
 from polypath.worker.server import Worker
 from polypath.worker.waits import Waits
@@ -82,7 +83,8 @@ def main() -> None:
         pretend(config.platform, config.devices)
     pipes = Pipes(config.host)
     waits = Waits()
-    worker = Worker(config, pipes, executors.make(config, waits), waits)
+    links = take_links(msgspec.json.decode(config.control, type=WorkerLink))
+    worker = Worker(config, pipes, executors.make(config, waits), waits, links)
     pipes.worker = worker
     pipes.start()
     worker.run()

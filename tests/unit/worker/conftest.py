@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from polypath import messages as m
+from polypath.transport.keys import BulkKeys, KeyPair, WorkerLink
 from polypath.types import Failure
 from polypath.worker.config import WorkerConfig
 
@@ -30,7 +31,11 @@ class WorkerProcess:
     """A worker that is told commands and asked for reports. Device ids: 4 per host."""
 
     def __init__(self, others: dict[int, WorkerProcess], **config) -> None:
-        self.config = WorkerConfig(**{"island": 0, "devices": 4, "platform": "cpu", **config})
+        self.keys = BulkKeys.new(network=False)
+        self._folder = tempfile.TemporaryDirectory(prefix="polypath-", dir="/tmp")
+        link = WorkerLink(0, 1, "", "", KeyPair.new(network=False), self.keys, f"ipc://{self._folder.name}/w")
+        control = msgspec.Raw(msgspec.json.encode(link))
+        self.config = WorkerConfig(**{"island": 0, "devices": 4, "platform": "cpu", "control": control, **config})
         self.joined: m.Joined
         self._others = others
         self._reports: queue.Queue[m.Report | None] = queue.Queue()
@@ -137,6 +142,7 @@ class WorkerProcess:
         self._reader.join()
         self.process.stdin.close()
         self.process.stdout.close()
+        self._folder.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -50,12 +50,31 @@ class Channel:
         self.reports.append(report)
 
 
+class Clients:
+    """Of one worker: what they are told over their links."""
+
+    address = "unix:nowhere"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def serve(self, _: int) -> Clients:
+        return self
+
+    def done(self, *what: object) -> None:
+        self.told.append(what)
+
+    def failed(self, *what: object) -> None:
+        self.told.append(what)
+
+
 class Hosts:
     """Two hosts of two devices each."""
 
     def __init__(self, *, in_step: bool) -> None:
         self.answers: list[tuple[int, int, Failure | None]] = []
         self.channels = {host: Channel() for host in HOSTS}
+        self.clients = {host: Clients() for host in HOSTS}
         self.applied = 0
         """Commands, by each host for itself."""
         self.workers: dict[int, Worker] = {}
@@ -63,7 +82,9 @@ class Hosts:
             config = WorkerConfig(
                 host=host, island=0, node=host, nodes=2, first_device=2 * host, platform="null", devices=2
             )
-            self.workers[host] = Worker(config, self.channels[host], NullExecutor(config), Waits(), AtOnce())
+            self.workers[host] = Worker(
+                config, self.channels[host], NullExecutor(config), Waits(), self.clients[host], AtOnce()
+            )
         self.lockstep = Lockstep(self.workers, self._apply_to_each, self._answer)
         self.tell = self.lockstep.apply if in_step else self._apply_to_each
 
@@ -75,6 +96,7 @@ class Hosts:
     def told(self) -> tuple[Counter[object], Counter[object]]:
         """What they have answered and reported until now."""
         reports = Counter[object](repr(report) for channel in self.channels.values() for report in channel.reports)
+        reports.update((host, told) for host, clients in self.clients.items() for told in clients.told)
         return Counter[object](map(repr, self.answers)), reports
 
     def _apply_to_each(self, hosts: tuple[int, ...], command: m.AnyCommand) -> None:
@@ -165,6 +187,12 @@ class BothWays(RuleBasedStateMachine):
     @rule(values=INDICES, route=ROUTES)
     def wait(self, values: list[int], route: int) -> None:
         self.tell(route, m.Await(self.new(), self.pick(values)))
+
+    @rule(values=INDICES, route=ROUTES)
+    def tell_a_client(self, values: list[int], route: int) -> None:
+        names = self.pick(values)
+        self.tell(route, m.Deliver("client", self.new(), 2, m.Computed(names)))
+        self.tell(2, m.Deliver("client", self.new(), 1, m.SmallShard(names[0], 0)))
 
     @rule(values=INDICES, route=ROUTES)
     def forget(self, values: list[int], route: int) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from polypath.controller import events
 from polypath.controller.events import Executed, Loaded, Result
 from polypath.frontend import attributes, dtypes, shardings
-from polypath.frontend.refused import Refused, invalid, parse, unimplemented
+from polypath.frontend.refused import invalid, parse, unimplemented
 from polypath.frontend.requests import colocated, plugins
 from polypath.frontend.requests.base import (
     Answer,
@@ -26,7 +26,6 @@ from polypath.frontend.requests.base import (
 )
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.messages import CALLBACKS_OPTION, PROGRAM_OPTION, Callbacks
-from polypath.notices import Stream, read_stream
 from polypath.types import Code, DeviceId, Failure, ProgramInfo
 
 _PROGRAMS: Final = ("xla::ifrt::XlaProgram", "xla::ifrt::HloProgram")
@@ -40,7 +39,7 @@ _LATER: Final = {
 
 def _compile(
     scope: Scope, op: int, body: pb.CompileRequest
-) -> events.Compile | events.CompileReshard | events.CompileExport | events.CompileImport | events.CompileNotify:
+) -> events.Compile | events.CompileReshard | events.CompileAttach:
     kind = body.program.type_name
     if kind == colocated.PROGRAM:
         return colocated.compile_request(scope, op, body)
@@ -196,16 +195,6 @@ def _program_text_response(
 
 
 def _execute(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest) -> events.Execute:
-    stream = read_stream(body.execute_options.execution_stream_id)
-    try:
-        return _execution(scope, op, body, stream)
-    except Refused:
-        if stream.question:
-            scope.buffers.tell_unanswered(stream.question)
-        raise
-
-
-def _execution(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest, stream: Stream) -> events.Execute:
     options = body.execute_options
     args = tuple(body.args_handles)
     if 0 in args:
@@ -225,9 +214,7 @@ def _execution(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest, s
         fill_status=options.fill_status,
         kept=tuple(options.non_donatable_input_indices),
         launch=options.launch_id,
-        stream=stream.thread,
-        question=stream.question,
-        elements=stream.elements,
+        stream=options.execution_stream_id,
     )
 
 

@@ -7,14 +7,13 @@ from typing import Final
 
 import msgspec
 
-from polypath import notices, plugins
+from polypath import plugins
 from polypath.controller import events
 from polypath.errors import ProtocolError
 from polypath.frontend.refused import invalid
 from polypath.frontend.requests.base import Scope
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import LANDING
 from polypath.types import ArraySpec, DeviceId, Sharding
 
 PROGRAM: Final = "xla::ifrt::PluginProgram"
@@ -24,7 +23,7 @@ _PREFIX: Final = b"__serialized_plugin_program "
 
 def compile_plugin(
     scope: Scope, op: int, body: pb.CompileRequest
-) -> events.Compile | events.CompileReshard | events.CompileExport | events.CompileImport | events.CompileNotify:
+) -> events.Compile | events.CompileReshard | events.CompileAttach:
     """The event for a program of that type.
 
     Raises:
@@ -48,29 +47,14 @@ def compile_plugin(
                 targets=tuple(_known(scope, each) for each in asked.targets),
                 donate=asked.donate,
             )
-        case plugins.Export():
-            return events.CompileExport(
-                session=scope.session,
-                op=op,
-                devices=scope.view.default_devices(asked.devices),
-                address=str(scope.buffers.own_folder() / LANDING),
-            )
-        case plugins.Import():
-            return events.CompileImport(
-                session=scope.session,
-                op=op,
-                spec=ArraySpec(asked.dtype, asked.shape, _known(scope, asked.sharding)),
-                address=str(scope.buffers.own_folder() / LANDING),
-            )
-        case plugins.Notify():
-            return events.CompileNotify(
-                session=scope.session,
-                op=op,
-                devices=scope.view.default_devices(asked.devices),
-                address=str(scope.buffers.own_folder() / notices.NAME),
-                elements=asked.elements,
-                pointer=asked.pointer,
-            )
+        case plugins.Attach(devices=count, what=what):
+            wanted: plugins.Wanted | ArraySpec
+            if isinstance(what, plugins.Given):
+                wanted = ArraySpec(what.dtype, what.shape, _known(scope, what.sharding))
+                places = wanted.sharding.devices
+            else:
+                wanted, places = what, scope.view.default_devices(count)
+            return events.CompileAttach(session=scope.session, op=op, devices=places, what=wanted)
         case plugins.Read() | plugins.Write():
             devices = scope.view.check(asked.arrays[0].sharding.devices)
         case plugins.Profile():
