@@ -29,7 +29,7 @@ class Incoming:
     """What comes, frame by frame. A thread of its own reads it."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+        self.stream: Final = stream
         self._buffer = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0
 
@@ -66,7 +66,7 @@ class Incoming:
         """As a socket's."""
         if self._start == self._end:
             if len(memory) >= _BUFFER:
-                return self._stream.recv_into(memory)
+                return self.stream.recv_into(memory)
             if not self._more():
                 return 0
         count = min(len(memory), self._end - self._start)
@@ -80,7 +80,7 @@ class Incoming:
             size -= len(self.bytes(min(size, _BUFFER)))
 
     def _more(self) -> bool:
-        self._start, self._end = 0, self._stream.recv_into(self._buffer)
+        self._start, self._end = 0, self.stream.recv_into(self._buffer)
         return self._end > 0
 
 
@@ -88,24 +88,25 @@ class Connection:
     """One end of a link.
 
     Args:
+        incoming: what comes on its stream, of which the first frame may have been read.
         take: is given each frame but beats, and reads what follows its head. ValueError tells that it makes no sense.
         ended: is told, once, that the link is over and why.
     """
 
     def __init__(
         self,
-        stream: Stream,
+        incoming: Incoming,
         state: LinkState,
         take: Callable[[Head, Incoming], None],
         ended: Callable[[str], None],
     ) -> None:
         self.told = False
         """Whether the other end told why it ended the link."""
-        self._stream = stream
+        self._stream = incoming.stream
         self._state = state
         self._take = take
         self._ended = ended
-        self._incoming = Incoming(stream)
+        self._incoming = incoming
         self._writing = threading.Lock()
         self._queue: collections.deque[tuple[bytes, npt.NDArray[Any] | None]] = collections.deque()
         self._queued = 0
