@@ -197,9 +197,10 @@ class Links:
             raise ConnectionAbortedError("the session is closed")
         try:
             stream = connect()
+            incoming = Incoming(stream)
             try:
                 stream.sendall(protocol.pack(Kind.HELLO, note=protocol.encode(Hello(self._session, host, token))))
-                self._welcome(Incoming(stream))
+                self._welcome(incoming)
             except BaseException:
                 stream.close()
                 raise
@@ -208,7 +209,7 @@ class Links:
             raise
         state.opened(time.monotonic())
         take, ended = (self._take_head, self._head_ended) if host == HEAD_HOST else (self._take, self._link_ended)
-        link.connection = Connection(stream, state, take, lambda reason: ended(link, reason))
+        link.connection = Connection(stream, state, take, lambda reason: ended(link, reason), incoming)
         threading.Thread(target=link.connection.read, name=f"polypath-link-{host}", daemon=True).start()
 
     def _welcome(self, incoming: Incoming) -> None:

@@ -90,6 +90,7 @@ class Connection:
     Args:
         take: is given each frame but beats, and reads what follows its head. ValueError tells that it makes no sense.
         ended: is told, once, that the link is over and why.
+        incoming: what has read the first frames, and may have read on.
     """
 
     def __init__(
@@ -98,12 +99,13 @@ class Connection:
         state: LinkState,
         take: Callable[[Head, Incoming], None],
         ended: Callable[[str], None],
+        incoming: Incoming | None = None,
     ) -> None:
         self._stream = stream
         self._state = state
         self._take = take
         self._ended = ended
-        self._incoming = Incoming(stream)
+        self._incoming = incoming or Incoming(stream)
         self._writing = threading.Lock()
         self._queue: collections.deque[tuple[bytes, npt.NDArray[Any] | None]] = collections.deque()
         self._queued = 0

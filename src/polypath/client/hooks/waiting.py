@@ -20,7 +20,6 @@ import numpy as np
 from jax._src import array as jax_array
 from jax._src import lib
 
-from polypath.client.hooks import early
 from polypath.client.hooks.cluster import compile_request, is_cluster, replace, takes_numbers
 from polypath.client.hooks.interrupts import interruptible
 from polypath.client.notices import Questions
@@ -54,9 +53,8 @@ def install(client: Any, folder: Path | None) -> None:
         questions = Questions(folder) if folder is not None and takes_numbers() else None
     except OSError as error:
         _log.info("Waits go through the head: %s", error)
-    asks_early = early.install(questions)
     if questions is not None:
-        _waiter = _Waiter(client, questions, asks_early)
+        _waiter = _Waiter(client, questions)
     replace(_Array, "block_until_ready", _block_until_ready, shortcut=True)
     replace(_Array, "is_ready", _is_ready, shortcut=True)
     replace(_lib.xla_client, "batched_block_until_ready", _batched_block_until_ready, shortcut=True)
@@ -73,7 +71,6 @@ def uninstall() -> None:
     """There is no cluster any more."""
     global _waiter
     close()
-    early.install(None)
     _waiter = None
 
 
@@ -85,19 +82,6 @@ def read(array: Any) -> np.ndarray[Any, Any] | None:
 def pointer(array: Any) -> int | None:
     """Where an array of one shard is in its worker's memory; None where nobody would tell."""
     return None if _waiter is None else _waiter.pointer(array)
-
-
-def is_asked_for(array: Any) -> bool:
-    """Whether a small array's elements were asked for together with its program."""
-    return _waiter is not None and _waiter.is_asked_for(array)
-
-
-def start(program: Any, arrays: Sequence[Any], number: int) -> Callable[[], bool] | None:
-    """Run one of the controller's programs; what waits for its end, and tells whether it came to a good one.
-
-    None where nobody would tell, and nothing was started.
-    """
-    return None if _waiter is None else _waiter.start(program, arrays, number)
 
 
 def _block_until_ready(original: Any) -> Any:
@@ -123,8 +107,6 @@ def _batched_block_until_ready(original: Any) -> Any:
         if _waiter is None or not _waiter.wait(arrays):
             with _told_as_elsewhere():
                 interruptible(lambda: original(arrays))
-            if _waiter is not None:
-                _waiter.ask_early(arrays[0])
 
     return batched_block_until_ready
 
@@ -152,10 +134,9 @@ def _live_arrays(original: Any) -> Any:
 class _Waiter:
     """Asks about arrays of one session."""
 
-    def __init__(self, client: Any, questions: Questions, asks_early: early.Early | None) -> None:
+    def __init__(self, client: Any, questions: Questions) -> None:
         self._client = client
         self._questions = questions
-        self._early = asks_early
         self._lock = threading.Lock()
         self._programs: dict[tuple[int, bool], Any] = {}
         """By how many shards their arguments have, and whether elements are to come."""
@@ -171,8 +152,8 @@ class _Waiter:
         if not new:
             return True
         devices = _devices(new[0])
-        answer = self._taken(new) if devices else None
-        if answer is None and devices and few and all(_devices(array) == devices for array in new[1:]):
+        answer = None
+        if devices and few and all(_devices(array) == devices for array in new[1:]):
             answer = self._ask(new, devices)
         if answer is None:
             return False
@@ -187,9 +168,7 @@ class _Waiter:
         devices = _devices(array)
         if not devices:
             return None
-        elements = self._taken([array], elements=True)
-        if elements is None:
-            elements = self._ask([array], devices, elements=True)
+        elements = self._ask([array], devices, elements=True)
         if elements is None:
             return None
         array._polypath_is_there = True
@@ -211,34 +190,6 @@ class _Waiter:
         answer = self._questions.wait(question)
         return None if answer is None else int.from_bytes(answer, "little")
 
-    def is_asked_for(self, array: Any) -> bool:
-        return self._early is not None and self._early.asks_for(array)
-
-    def start(self, program: Any, arrays: Sequence[Any], number: int) -> Callable[[], bool] | None:
-        if self._early is None or (question := self._questions.ask()) is None:
-            return None
-        try:
-            self._program(len(arrays[0].sharding.device_set), elements=False)
-            with self._early.asking(question):
-                program.execute_sharded(arrays, launch_id=number)
-        except BaseException:
-            self._questions.withdraw(question)
-            raise
-        return lambda: self._questions.wait(question) is not None
-
-    def _taken(self, arrays: Sequence[Any], *, elements: bool = False) -> bytes | None:
-        """The answer to what was asked about these arrays with their program, if it was."""
-        if self._early is None:
-            return None
-        os.sched_yield()  # The head has been woken just now, maybe on this core.
-        question = self._early.take(arrays, elements=elements)
-        if question is None:
-            return None
-        # While others work on the answer:
-        self.ask_early(arrays[0], elements=elements)
-        self._keep(arrays)
-        return self._questions.wait(question)
-
     def _keep(self, arrays: Sequence[Any]) -> None:
         """Have small arrays live a little longer than the user holds them, and end together.
 
@@ -253,14 +204,6 @@ class _Waiter:
     def free(self) -> None:
         """Keep nothing that nobody else holds."""
         self._kept = []
-
-    def ask_early(self, array: Any, *, elements: bool = False) -> None:
-        """Ask about the next program's results with it, if this thread waits for each. It waits for `array`."""
-        if self._early is None or not (devices := _devices(array)):
-            return
-        with contextlib.suppress(_errors.JaxRuntimeError):  # The session may have ended.
-            self._program(devices, elements=elements)  # By which the workers know whom to tell.
-            self._early.ask(elements=elements)
 
     def close(self) -> None:
         """Ask nothing more."""
@@ -277,10 +220,7 @@ class _Waiter:
             _log.debug("An array is asked about another way: %s", error)
             self._questions.withdraw(question)
             return None
-        answer = self._questions.wait(question)
-        if answer is not None:
-            self.ask_early(arrays[0], elements=elements)
-        return answer
+        return self._questions.wait(question)
 
     def _program(self, devices: int, *, elements: bool) -> Any:
         program = self._programs.get((devices, elements))
