@@ -40,6 +40,9 @@ MOST_NOTE: Final = (1 << 16) - 1
 MOST_NUMBER: Final = (1 << 24) - 1
 """Of a request: 24 bits, as `polypath.questions` packs it."""
 
+MOST_HOSTS: Final = 64
+"""That answer one request: a client has a link to each, and may not have many files open."""
+
 
 class Kind(enum.IntEnum):
     """Of a frame."""
