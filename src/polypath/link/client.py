@@ -73,10 +73,10 @@ class Links:
         address: the head's socket for links, `unix:PATH`.
         session: the name by which the head knows the session.
         patience: seconds of silence after which an end is given up.
-        ended: told, once and on a thread, that the head's link is over and why; empty where the head said nothing.
+        ended: is called, once and on a thread, when the head's link is over: with why, and whether the head told it.
     """
 
-    def __init__(self, address: str, session: str, patience: float, ended: Callable[[str], None]) -> None:
+    def __init__(self, address: str, session: str, patience: float, ended: Callable[..., None]) -> None:
         """Connects to the head.
 
         Raises:
@@ -156,9 +156,20 @@ class Links:
             if link.connection is not None:
                 link.connection.close()
             link.state.close()
-        self._end_all("")
+        self._end_all()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of all sockets, and tell nobody."""
+        self._closed.set()
+        for link in (self._head, *self._links.values()):
+            if link.connection is not None:
+                link.connection.abandon()
 
     # --- Links
+
+    def host_of(self, device: DeviceId) -> HostId | None:
+        """The host that a device is on."""
+        return self._host_of.get(device)
 
     def _is_linked(self, host: HostId) -> bool:
         """Whether there is a link to a host; it is made here."""
@@ -197,9 +208,9 @@ class Links:
             raise ConnectionAbortedError("the session is closed")
         try:
             stream = connect()
-            incoming = Incoming(stream)
             try:
                 stream.sendall(protocol.pack(Kind.HELLO, note=protocol.encode(Hello(self._session, host, token))))
+                incoming = Incoming(stream)
                 self._welcome(incoming)
             except BaseException:
                 stream.close()
@@ -209,7 +220,7 @@ class Links:
             raise
         state.opened(time.monotonic())
         take, ended = (self._take_head, self._head_ended) if host == HEAD_HOST else (self._take, self._link_ended)
-        link.connection = Connection(stream, state, take, lambda reason: ended(link, reason), incoming)
+        link.connection = Connection(incoming, state, take, lambda reason: ended(link, reason))
         threading.Thread(target=link.connection.read, name=f"polypath-link-{host}", daemon=True).start()
 
     def _welcome(self, incoming: Incoming) -> None:
@@ -279,11 +290,11 @@ class Links:
                 if request.hosts is None or link.host in request.hosts:
                     self._end(request)
 
-    def _head_ended(self, _link: _Link, reason: str) -> None:
-        self._end_all(reason)
-        self._ended(reason)
+    def _head_ended(self, link: _Link, reason: str) -> None:
+        self._end_all()
+        self._ended(reason, told=link.connection is not None and link.connection.told)
 
-    def _end_all(self, _reason: str) -> None:
+    def _end_all(self) -> None:
         with self._lock:
             self._closed.set()
             for request in list(self._requests.values()):

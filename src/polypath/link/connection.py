@@ -29,7 +29,7 @@ class Incoming:
     """What comes, frame by frame. A thread of its own reads it."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+        self.stream: Final = stream
         self._buffer = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0
 
@@ -66,7 +66,7 @@ class Incoming:
         """As a socket's."""
         if self._start == self._end:
             if len(memory) >= _BUFFER:
-                return self._stream.recv_into(memory)
+                return self.stream.recv_into(memory)
             if not self._more():
                 return 0
         count = min(len(memory), self._end - self._start)
@@ -80,7 +80,7 @@ class Incoming:
             size -= len(self.bytes(min(size, _BUFFER)))
 
     def _more(self) -> bool:
-        self._start, self._end = 0, self._stream.recv_into(self._buffer)
+        self._start, self._end = 0, self.stream.recv_into(self._buffer)
         return self._end > 0
 
 
@@ -88,24 +88,25 @@ class Connection:
     """One end of a link.
 
     Args:
+        incoming: what comes on its stream, of which the first frame may have been read.
         take: is given each frame but beats, and reads what follows its head. ValueError tells that it makes no sense.
         ended: is told, once, that the link is over and why.
-        incoming: what has read the first frames, and may have read on.
     """
 
     def __init__(
         self,
-        stream: Stream,
+        incoming: Incoming,
         state: LinkState,
         take: Callable[[Head, Incoming], None],
         ended: Callable[[str], None],
-        incoming: Incoming | None = None,
     ) -> None:
-        self._stream = stream
+        self.told = False
+        """Whether the other end told why it ended the link."""
+        self._stream = incoming.stream
         self._state = state
         self._take = take
         self._ended = ended
-        self._incoming = incoming or Incoming(stream)
+        self._incoming = incoming
         self._writing = threading.Lock()
         self._queue: collections.deque[tuple[bytes, npt.NDArray[Any] | None]] = collections.deque()
         self._queued = 0
@@ -121,7 +122,7 @@ class Connection:
             while (head := self._incoming.head()) is not None:
                 self._state.heard(time.monotonic())
                 if head.kind is Kind.BYE:
-                    reason = self._incoming.bytes(head.note).decode(errors="replace")
+                    self.told, reason = True, self._incoming.bytes(head.note).decode(errors="replace")
                     break
                 if head.kind is not Kind.BEAT:
                     self._take(head, self._incoming)
@@ -246,3 +247,8 @@ class Connection:
         self._stream.shutdown()
         with self._changed:
             self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """In a forked child: close this process's descriptor alone."""
+        self._state.close()
+        self._stream.close()

@@ -93,12 +93,13 @@ class LinkServer:
             _log.info("A client's link was not made: %s", error)
             return
         try:
-            hello, links = self._admit(Incoming(stream))
+            incoming = Incoming(stream)
+            hello, links = self._admit(incoming)
         except (OSError, ValueError) as error:
             _log.info("Refused a link: %s", error)
             stream.close()
             return
-        links.run(hello.session, stream, LinkState(self._patience))
+        links.run(hello.session, incoming, LinkState(self._patience))
 
     def _admit(self, incoming: Incoming) -> tuple[Hello, ClientLinks]:
         head = incoming.head()
@@ -167,12 +168,12 @@ class ClientLinks:
             link.connection.close("the host is at its end")
             link.ended("the host is at its end")
 
-    def run(self, session: str, stream: Stream, state: LinkState) -> None:
+    def run(self, session: str, incoming: Incoming, state: LinkState) -> None:
         """Serve a client's link until it is over. In the place of an earlier one, which the client has given up."""
-        link = _Link(stream, state)
+        link = _Link(incoming, state)
         with self._lock:
             if self._closed:
-                stream.close()
+                incoming.stream.close()
                 return
             before, self._links[session] = self._links.get(session), link
         if before is not None:
@@ -196,11 +197,11 @@ class ClientLinks:
 class _Link:
     """One client's: its connection, what it has pushed, and who waits for what it will push."""
 
-    def __init__(self, stream: Stream, state: LinkState) -> None:
+    def __init__(self, incoming: Incoming, state: LinkState) -> None:
         self._state = state
         state.connect()
         state.opened(time.monotonic())
-        self.connection: Final = Connection(stream, state, self._take, self.ended)
+        self.connection: Final = Connection(incoming, state, self._take, self.ended)
         self._changed = threading.Condition()
         self._pushed: dict[tuple[int, DeviceId], memoryview] = {}
         self._claims: dict[tuple[int, DeviceId], Callable[[Pushed], None]] = {}

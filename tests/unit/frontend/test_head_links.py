@@ -45,7 +45,8 @@ class Head:
     async def client(self, session: str = SESSION, patience: float = PATIENCE) -> Links:
         loop = asyncio.get_running_loop()
 
-        def ended(reason: str) -> None:
+        def ended(reason: str, *, told: bool) -> None:
+            assert told
             loop.call_soon_threadsafe(self.ended.put_nowait, reason)
 
         self.clients.append(await asyncio.to_thread(Links, f"unix:{self.path}", session, patience, ended))
