@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
 
 from polypath.controller import events
 from polypath.controller.core import Core, Refused, refuse, union
 from polypath.controller.partition import Box, shard_boxes
 from polypath.controller.state import Future, Given, Session, Value
 from polypath.errors import ProtocolError
-from polypath.link.protocol import MOST_NUMBER
+from polypath.link.protocol import MOST_HOSTS, MOST_NUMBER
 from polypath.messages import (
     ArraysTogether,
     Computed,
@@ -31,9 +30,6 @@ from polypath.messages import (
 )
 from polypath.plugins import Wanted
 from polypath.types import ArraySpec, Code, DeviceId, HostId
-
-MOST_HOSTS: Final = 64
-"""That one request is for: a client has a link to each, and may not have many files open."""
 
 
 class Attached:

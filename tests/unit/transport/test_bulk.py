@@ -138,7 +138,7 @@ def test_nothing_goes_over_a_network_as_it_is(tmp_path: Path) -> None:
             while stream.recv(4096):
                 pass
     assert ends.came.empty()
-    context = bulk._client_context(ends.keys)
+    context = bulk.client_context(ends.keys.certificate)
     with socket.create_connection((host, int(port))) as plain, context.wrap_socket(plain) as stream:
         assert (stream.version(), "GCM" in stream.cipher()[0]) == ("TLSv1.3", True)
     ends.close()
@@ -149,7 +149,7 @@ def test_half_a_shard_is_dropped_and_sent_again(ends: Ends) -> None:
     sender.send("first", b"", b"")
     assert ends.take()[0] == "first"
     (stream,) = ends.listener._streams
-    bulk._wake(stream)
+    bulk.wake(stream)
     sender.send("second", b"header", bytes(8 << 20))
     tag, header, data = ends.take()
     assert (tag, header, bytes(data)) == ("second", b"header", bytes(8 << 20))

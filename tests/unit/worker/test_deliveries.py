@@ -12,6 +12,8 @@ import pytest
 from clients import SESSION, Client
 
 from polypath import messages as m
+from polypath.link import protocol, streams
+from polypath.link.connection import Incoming
 from polypath.types import Code, Failure
 
 
@@ -157,3 +159,20 @@ def test_an_array_of_a_client_that_goes_fails_and_is_told_of(any_worker, ids):
     any_worker.tell(m.Take("nobody", 1, 1, next(ids), "float32", (((0,), (2,)),), ""))
     any_worker.tell(m.Deliver("nobody", 1, 1, m.Computed((later,))))
     assert any_worker.wait(later) is None
+
+
+def test_a_client_that_reads_nothing_holds_up_nobody(any_worker, client, ids):
+    out = next(ids)
+    any_worker.put(out, np.ones((1000, 1000), np.float32))
+    still = streams.connect(any_worker.joined.link, "")
+    hello = protocol.Hello("still", 0, protocol.token(any_worker.keys.secret, "still"))
+    still.sendall(protocol.pack(protocol.Kind.HELLO, note=protocol.encode(hello)))
+    assert Incoming(still).head().kind is protocol.Kind.WELCOME
+    whole = m.WholeArray(out, ((0, (0, 0)),))
+    any_worker.tell(*(m.Deliver("still", number, 1, whole) for number in range(1, 100)))
+    any_worker.tell(*(m.Deliver("still", number, 1, m.Computed((out,))) for number in range(100, 1000)))
+    place = np.zeros((1000, 1000), np.float32)
+    assert deliver(any_worker, client, whole, place) == b""
+    assert place.all()
+    assert any_worker.wait(out) is None
+    still.close()
