@@ -221,7 +221,9 @@ class Links:
         state.opened(time.monotonic())
         take, ended = (self._take_head, self._head_ended) if host == HEAD_HOST else (self._take, self._link_ended)
         link.connection = Connection(incoming, state, take, lambda reason: ended(link, reason))
-        threading.Thread(target=link.connection.read, name=f"polypath-link-{host}", daemon=True).start()
+        threading.Thread(
+            target=link.connection.read, name=f"polypath-link-{'head' if host == HEAD_HOST else host}", daemon=True
+        ).start()
 
     def _welcome(self, incoming: Incoming) -> None:
         head = incoming.head()

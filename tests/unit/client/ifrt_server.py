@@ -3,18 +3,23 @@
 `python ifrt_server.py <config as JSON> <platform>`: prints a line once it listens.
 """
 
+import asyncio
 import concurrent.futures
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import msgspec
 
+from polypath.frontend.links import HeadLinks
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.launch import runtime_dir
 from polypath.launch.config import HeadConfig
+from polypath.transport.keys import BulkKeys
 
 DEVICES = 8
 
@@ -68,8 +73,15 @@ class Service(grpc.GenericRpcHandler):
                 yield init(request.request_metadata.op_id, self._platform).SerializeToString()
 
 
+async def serve_links(path: Path) -> None:
+    await HeadLinks(lambda: BulkKeys.new(network=False), 60.0).serve(path)
+    await asyncio.Event().wait()
+
+
 def main() -> None:
     config = msgspec.json.decode(sys.argv[1], type=HeadConfig)
+    links = Path(config.socket).with_name("link")
+    threading.Thread(target=lambda: asyncio.run(serve_links(links)), daemon=True).start()
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(4), handlers=[Service(sys.argv[2])])
     server.add_insecure_port(f"unix:{config.socket}")
     server.start()

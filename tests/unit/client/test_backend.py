@@ -66,7 +66,7 @@ def test_a_stock_script_needs_only_the_variables(serve: Callable[[str], Server])
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "8 True cpu\n", "")
     told = server.line()
-    assert f"shared_dir={server.config.shared_dir}/client-" in told
+    assert " link=" in told
     assert "client=pid " in told
 
 
@@ -153,7 +153,7 @@ def test_the_end_of_the_cluster_is_told(serve: Callable[[str], Server]) -> None:
         "import jax, os, sys, threading\n"
         "jax.devices()\n"
         f"os.kill({server.process.pid}, 9)\n"
-        "[t.join(10) for t in threading.enumerate() if t.name == 'polypath-head-watch']\n"
+        "[t.join(10) for t in threading.enumerate() if t.name == 'polypath-link-head']\n"
     )
     done = script(code, server.config.address)
     assert done.returncode == 0
