@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import sys
+import weakref
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
@@ -36,9 +37,10 @@ from polypath.client.environment import (
     socket_path,
 )
 from polypath.client.folder import lasting_path, make_folder, shares_memory
+from polypath.client.hooks import forked
 from polypath.client.session import Session
 from polypath.client.watch import HeadWatch
-from polypath.errors import NotRunning
+from polypath.errors import ForkedProcess, NotRunning
 from polypath.launch.runtime_dir import ClusterRecord
 
 _log = logging.getLogger(__name__)
@@ -64,6 +66,12 @@ class _Proxy:
 
     session: Session | None = None
     watch: HeadWatch | None = None
+    clients: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+    """Jaxlib's clients of all sessions: arrays keep one alive after its session has closed."""
+    paths: Final[list[str]] = []
+    """The sockets of the heads that this process has connected to, the last one last."""
+    forked_from = ""
+    """The cluster that the process used from which this one was forked."""
 
 
 def read_option(name: str) -> Any:
@@ -100,6 +108,30 @@ def clear() -> None:
         _close_session()  # What it has compiled is dropped while somebody is there to be told.
         if _bridge.backends_are_initialized():
             _extend.clear_backends()
+
+
+def check_process() -> None:
+    """Refuse to connect in a process whose gRPC is a copy of its parent's, without the threads.
+
+    Raises:
+        ForkedProcess: this process was forked from one that uses a cluster, or has used one.
+    """
+    if _Proxy.forked_from:
+        raise ForkedProcess(_Proxy.forked_from)
+
+
+def _after_fork_in_child() -> None:
+    if not _Proxy.paths:
+        return
+    _Proxy.forked_from = Path(_Proxy.paths[-1]).parent.name
+    session, watch, clients = _Proxy.session, _Proxy.watch, list(_Proxy.clients)
+    _Proxy.session = _Proxy.watch = None
+    if watch is not None:
+        watch.abandon()
+    forked.seal(session, clients, _Proxy.paths)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _close_session() -> None:
@@ -153,6 +185,7 @@ def check_answers(target: str) -> None:
 
 def _make_client() -> Any:
     """Called by JAX, once, when it first needs devices."""
+    check_process()
     target = str(read_option("jax_backend_target"))
     check_answers(target)
     record = _record(target)
@@ -164,6 +197,7 @@ def _make_client() -> Any:
     _close_session()  # Of a backend that was cleared by JAX's own function.
     if record is not None:
         _Proxy.watch = HeadWatch(record, folder, hooks.session_ended)
+    _Proxy.paths.append(socket_path(target) or target)
     try:
         client = _connect(target, folder, shared)
     except BaseException:
@@ -172,6 +206,7 @@ def _make_client() -> Any:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     _Proxy.session = Session(client, target)
+    _Proxy.clients.add(client)
     hooks.install(_Proxy.session, folder, shared)
     if _Proxy.watch is not None and _Proxy.watch.over:
         hooks.session_ended()

@@ -63,6 +63,16 @@ class HeadWatch:
         if self._pipe is not None:
             os.close(self._pipe)
 
+    def abandon(self) -> None:
+        """Let a forked child close its copies of the descriptors: the thread is the parent's."""
+        if self._stop < 0:
+            return
+        atexit.unregister(self._stop_at_exit)
+        for fd in (self._stop, self._stopped, self._pidfd, self._pipe):
+            if fd is not None:
+                os.close(fd)
+        self._stop = -1
+
     def _stop_at_exit(self) -> None:
         """A script that just failed because its session ended shall still hear why."""
         for _ in range(_LOOKS):

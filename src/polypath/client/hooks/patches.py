@@ -17,7 +17,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import jax
 
@@ -39,6 +39,9 @@ HOOKS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The hooks, in the order in which they are put in place, and what is lost without each."""
+
+IN_A_FORKED_CHILD: Final = "forked"
+"""The hook that is put in place in a forked child alone."""
 
 _SUPPORTED: Final = (versions.OLDEST_CLIENT, versions.NEWEST_CLIENT)
 _OWN: Final = ("jax", "jaxlib", "nanobind", "polypath")
@@ -186,8 +189,7 @@ def _original(owner: Any, patch: Patch) -> Any:
 
 def _own(owner: Any) -> Mapping[Any, Any]:
     """What a module, a class or a dict has itself."""
-    is_dict: bool = isinstance(owner, dict)  # pyright would not know of what.
-    return owner if is_dict else vars(owner)
+    return cast("Mapping[Any, Any]", owner if isinstance(owner, dict) else vars(owner))
 
 
 def _tell_left_out(hook: str, lacks: str) -> None:
