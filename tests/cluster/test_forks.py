@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cluster_tools import Client
 
+
 def test_no_way_of_forking_harms_the_parent() -> None:
     with Client((sys.executable, str(Path(__file__).with_name("fork_client.py")))) as client:
         status, out, err = client.end()

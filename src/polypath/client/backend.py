@@ -37,7 +37,7 @@ from polypath.client.environment import (
     socket_path,
 )
 from polypath.client.folder import lasting_path, make_folder, shares_memory
-from polypath.client.hooks import forked
+from polypath.client.hooks import patches
 from polypath.client.session import Session
 from polypath.client.watch import HeadWatch
 from polypath.errors import ForkedProcess, NotRunning
@@ -128,7 +128,10 @@ def _after_fork_in_child() -> None:
     _Proxy.session = _Proxy.watch = None
     if watch is not None:
         watch.abandon()
-    forked.seal(session, clients, _Proxy.paths)
+    if patches.FORKED not in patches.left_out:
+        from polypath.client.hooks import forked
+
+        forked.seal(session, clients, _Proxy.paths)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from jax._src import array, dispatch, lib, sharding
 
-from polypath.client.hooks.patches import Installed, Patch, getter
+from polypath.client.hooks.patches import Patch, getter, install_in_forked_child
 from polypath.client.session import Session
 
 _xla: Any = getattr(lib, "xla_client")  # noqa: B009
@@ -39,7 +39,6 @@ _GUARDED: Final = {
         "_copy_single_device_array_to_host_async",
         "_fully_replicated_shard",
         "_replace_with",
-        "_rewrap_with_aval_and_sharding",
         "_single_device_array_to_np_array_did_copy",
         "block_until_ready",
         "clone",
@@ -104,6 +103,7 @@ def patches(session: Session) -> list[Patch]:
     found = [Patch(owner, name, guard, why) for owner, names in _GUARDED.items() for name in names]
     found += [Patch("jax._src.array:ArrayImpl", name, getter(guard), why) for name in _GUARDED_PROPERTIES]
     found.append(Patch("jax._src.array:ArrayImpl", "__init__", guard_new, why))
+    found.append(Patch("jax._src.array:ArrayImpl", "_rewrap_with_aval_and_sharding", guard, why, seen_on="0.10-0.12"))
     found.append(Patch("jaxlib._jax", "batched_copy_to_host_async", guard, why, seen_on="0.11-0.12"))
     return found
 
@@ -124,7 +124,7 @@ def seal(session: Session | None, clients: Iterable[Any], paths: Iterable[str]) 
     _jaxlib.PjitFunctionCache.clear_all()
     if session is not None:
         session.after_fork_in_child()
-        Installed({"forked": patches(session)})
+        install_in_forked_child(session)
 
 
 def _keep(kept: Any) -> None:
