@@ -202,7 +202,7 @@ def test_this_jax_has_all() -> None:
     assert not patches.left_out
 
 
-NOT_IN_THE_TABLE_YET = {"hooks/cluster.py", "hooks/getting.py", "hooks/putting.py"}
+NOT_IN_THE_TABLE_YET = {"hooks/getting.py", "hooks/putting.py"}
 
 
 def test_nothing_else_changes_jax() -> None:
@@ -278,7 +278,7 @@ def document() -> str:
         "# What Polypath changes in JAX",
         "",
         "Everything here is in place while a process uses a cluster, for that cluster alone, and closing it undoes it",
-        "(`client/hooks/patches.py`). A hook whose names a JAX lacks is left out whole, and a warning says what is lost.",
+        "(`client/hooks/patches.py`). A hook whose names a JAX lacks is left out, and a warning says what is lost.",
         "This page is written by `python tests/unit/client/test_patches.py`; a test holds it to the code.",
     ]
     for hook, its in patches.table(session).items():

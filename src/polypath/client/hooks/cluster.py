@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from jax._src import lib, literals
 
-from polypath.client.hooks.patches import Overlay, is_jaxs_own
+from polypath.client.hooks.patches import Installed, Overlay, is_jaxs_own
 from polypath.client.session import Session
 
 _lib: Any = lib
@@ -21,11 +21,12 @@ host_arrays: Final[tuple[Any, ...]] = (np.ndarray, typed_array)
 
 class _Current:
     session: Session | None = None
+    installed: Installed = Installed({})
 
 
 def use(session: Session) -> None:
     """JAX uses this session's cluster from now on."""
-    _Current.session = session
+    _Current.session, _Current.installed = session, session.own(Installed({}))
 
 
 def current() -> Session | None:
@@ -63,7 +64,7 @@ def replace(module: Any, name: str, wrap: Callable[[Any], Any], *, shortcut: boo
         return
     hook = wrap(original)
     hook.polypath_hook = True
-    setattr(module, name, hook)
+    _Current.installed.replace(module, name, hook)
 
 
 def _is_hook(function: Any) -> bool:
@@ -73,4 +74,4 @@ def _is_hook(function: Any) -> bool:
 def overlay(module: Any, name: str, **names: Any) -> None:
     """Let `module` see what it calls `name` with some names replaced, once."""
     if not isinstance(getattr(module, name), Overlay):
-        setattr(module, name, Overlay(getattr(module, name), names))
+        _Current.installed.replace(module, name, Overlay(getattr(module, name), names))

@@ -171,12 +171,15 @@ class Installed:
         original = _original(owner, patch)
         if (patch.shortcut and not is_jaxs_own(original)) or (patch.adds and hasattr(owner, patch.name)):
             return
-        hook = patch.wrap(original)
-        self._done.append(_Done(owner, patch.name, _own(owner).get(patch.name, _MISSING), hook))
+        self.replace(owner, patch.name, patch.wrap(original))
+
+    def replace(self, owner: Any, name: Any, hook: Any) -> None:
+        """Put `hook` in the place of `owner`'s `name`."""
+        self._done.append(_Done(owner, name, _own(owner).get(name, _MISSING), hook))
         if isinstance(owner, dict):
-            owner[patch.name] = hook
+            owner[name] = hook
         else:
-            setattr(owner, patch.name, hook)
+            setattr(owner, name, hook)
 
 
 def is_jaxs_own(function: Any) -> bool:
