@@ -4,6 +4,7 @@
     ├── ClusterError          a cluster could not be started, found, or kept up
     │   ├── AlreadyRunning    the name is taken by a cluster that runs
     │   └── NotRunning        there is no cluster at the address or of the name
+    ├── ForkedProcess         the session is that of the process that this one was forked from
     ├── UnsupportedVersion    this JAX is outside the range that is supported
     └── ProtocolError         a message that no peer of ours sends
 
@@ -28,6 +29,16 @@ class AlreadyRunning(ClusterError):
 
 class NotRunning(ClusterError):
     """No cluster runs at that address or under that name."""
+
+
+class ForkedProcess(PolypathError, RuntimeError):
+    """This process was forked from one that uses a cluster, and has no session of its own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"This process was forked from one that uses the cluster {name!r}, and has no session of its own: start it "
+            "with multiprocessing's 'spawn' or 'forkserver', or use the cluster in the parent only."
+        )
 
 
 class UnsupportedVersion(PolypathError):

@@ -83,6 +83,14 @@ def devices() -> None:
 
 
 @program
+def hooks() -> None:
+    if importlib.util.find_spec("polypath") is not None:
+        from polypath.client.hooks import patches
+
+        assert not patches.left_out
+
+
+@program
 def dtypes() -> None:
     kinds = ["bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32", "complex64"]
     small = ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3b11fnuz", "float4_e2m1fn"]

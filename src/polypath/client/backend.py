@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 import sys
+import weakref
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +37,7 @@ from polypath.client.hooks import patches
 from polypath.client.session import Session
 from polypath.client.transfers import Transfers
 from polypath.client.watch import Watch
-from polypath.errors import NotRunning
+from polypath.errors import ForkedProcess, NotRunning
 from polypath.launch.runtime_dir import ClusterRecord
 from polypath.link.client import Links
 from polypath.transport.beats import patience
@@ -64,6 +65,12 @@ class _Proxy:
 
     session: Session | None = None
     watch: Watch | None = None
+    clients: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+    """Jaxlib's clients of all sessions: arrays keep one alive after its session has closed."""
+    paths: Final[list[str]] = []
+    """The sockets of the heads that this process has connected to, the last one last."""
+    forked_from = ""
+    """The cluster that the process used from which this one was forked."""
 
 
 def read_option(name: str) -> Any:
@@ -100,6 +107,33 @@ def clear() -> None:
         _close_session()  # What it has compiled is dropped while somebody is there to be told.
         if _bridge.backends_are_initialized():
             _extend.clear_backends()
+
+
+def check_process() -> None:
+    """Refuse to connect in a process whose gRPC is a copy of its parent's, without the threads.
+
+    Raises:
+        ForkedProcess: this process was forked from one that uses a cluster, or has used one.
+    """
+    if _Proxy.forked_from:
+        raise ForkedProcess(_Proxy.forked_from)
+
+
+def _after_fork_in_child() -> None:
+    if not _Proxy.paths:
+        return
+    _Proxy.forked_from = Path(_Proxy.paths[-1]).parent.name
+    session, watch, clients = _Proxy.session, _Proxy.watch, list(_Proxy.clients)
+    _Proxy.session = _Proxy.watch = None
+    if watch is not None:
+        watch.stop()
+    if patches.FORKED not in patches.left_out:
+        from polypath.client.hooks import forked
+
+        forked.seal(session, clients, _Proxy.paths)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _close_session() -> None:
@@ -153,10 +187,12 @@ def check_answers(target: str) -> None:
 
 def _make_client() -> Any:
     """Called by JAX, once, when it first needs devices."""
+    check_process()
     target = str(read_option("jax_backend_target"))
     check_answers(target)
     stop_watch()
     _close_session()  # Of a backend that was cleared by JAX's own function.
+    _Proxy.paths.append(socket_path(target) or target)
     name = secrets.token_hex(16)
     links = _link(target, name)
     try:
@@ -167,6 +203,7 @@ def _make_client() -> Any:
             links.close()
         raise
     session = _Proxy.session = Session(client, target)
+    _Proxy.clients.add(client)
     if links is not None:
         session.own(links)
         if _takes_numbers():

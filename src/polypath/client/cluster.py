@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from polypath.client.environment import socket_path
-from polypath.errors import ClusterError, NotRunning
+from polypath.errors import ClusterError, ForkedProcess, NotRunning
 from polypath.versions import check_client
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Cluster:
         """What `JAX_BACKEND_TARGET` names."""
         self._head = head
         self._before: dict[str, Any] | None = None
+        self._pid = os.getpid()
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +49,10 @@ class Cluster:
 
         Raises:
             NotRunning: it is gone.
+            ForkedProcess: this process was forked from the one that uses the cluster.
         """
+        if self._pid != os.getpid():
+            raise ForkedProcess(self.name)
         from polypath.client.status import read_status
 
         return read_status(self.address)
@@ -56,7 +60,8 @@ class Cluster:
     def close(self) -> None:
         """Give JAX in this process its own devices back; end the cluster if it was started here.
 
-        May be called again. Arrays on the cluster are lost with it.
+        May be called again. Arrays on the cluster are lost with it. In a forked child only the former is done: the
+        cluster and the arrays are its parent's.
         """
         try:
             self._leave()
@@ -97,6 +102,14 @@ class _Used:
     """The cluster that this process uses: JAX has one set of backends per process, hence one cluster at a time."""
 
     cluster: Cluster | None = None
+
+
+def _after_fork_in_child() -> None:
+    if (cluster := _Used.cluster) is not None and cluster._head is not None:  # pyright: ignore[reportPrivateUsage]
+        cluster._head.abandon()  # pyright: ignore[reportPrivateUsage]
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def start(
@@ -184,6 +197,8 @@ def connect(address_or_name: str | None = None) -> Cluster:
 
 
 def _check_free() -> None:
+    if (backend := sys.modules.get("polypath.client.backend")) is not None:
+        backend.check_process()
     if _Used.cluster is not None:
         raise ClusterError(
             f"This process uses the cluster {_Used.cluster.name!r} already: close it first (`cluster.close()`), or use "

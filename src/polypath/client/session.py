@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import jax
@@ -22,6 +23,7 @@ from jax.extend import ifrt_programs
 from polypath.client.callbacks import CallbackServer
 from polypath.client.environment import socket_path
 from polypath.client.interrupts import Interrupts
+from polypath.errors import ForkedProcess
 
 if TYPE_CHECKING:
     from polypath.client.transfers import Transfers
@@ -61,6 +63,8 @@ class Session:
         self.client: Final = client
         self.target: Final = target
         self.closed = False
+        self.forked = False
+        """Whether this process was forked from the one that has the session."""
         self.interrupts: Final = Interrupts()
         self._lock = threading.RLock()
         self._owned: list[Resource] = []
@@ -72,9 +76,23 @@ class Session:
         self._owned.append(resource)
         return resource
 
+    @property
+    def name(self) -> str:
+        """The cluster's, or the address where it is not ours."""
+        path = socket_path(self.target)
+        return self.target if path is None else PurePath(path).parent.name
+
     def is_cluster(self, client: Any) -> bool:
-        """Whether `client` is this session's; False once it is closed."""
-        return client is self.client and not self.closed
+        """Whether `client` is this session's; False once it is closed.
+
+        Raises:
+            ForkedProcess: it is, and this process was forked from the one that has the session.
+        """
+        if client is not self.client or self.closed:
+            return False
+        if self.forked:
+            raise ForkedProcess(self.name)
+        return True
 
     def is_on_cluster(self, array: Any) -> bool:
         """Whether a JAX array is on this session's devices."""
@@ -117,8 +135,8 @@ class Session:
             return self._cpu
 
     def close(self) -> None:
-        """End the session: hooks pass everything through from now on. May be called again."""
-        if self.closed:
+        """End the session: hooks pass everything through from now on. May be called again, and by a forked child."""
+        if self.closed or self.forked:
             return
         self.closed = True
         with contextlib.ExitStack() as stack:  # All are closed, even where one fails.
@@ -128,6 +146,15 @@ class Session:
             for resource in self._owned:
                 stack.callback(resource.close)
             self._owned = []
+
+    def after_fork_in_child(self) -> None:
+        """Let go of all that the parent goes on with."""
+        self.forked = True
+        self.interrupts.end()
+        for resource in self._owned:
+            resource.abandon()
+        self._owned = []
+        self._lock = threading.RLock()  # The thread that had it is not here.
 
     def _on_local_cpu(self) -> Any:
         # A function that a program on the cluster calls must not need the cluster, which waits for it.

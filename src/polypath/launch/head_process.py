@@ -111,6 +111,16 @@ class HeadProcess:
             _pipe(pipe).close()
         self._process.returncode = 0  # It is nobody's to wait for: keeps Popen from warning.
 
+    def abandon(self) -> None:
+        """Let go of the head in a forked child, so that it is tied to the parent alone: `close()` does nothing here."""
+        self._detached = True
+        self._claim.release()
+        with Path(os.devnull).open("r+b", buffering=0) as nothing:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if not _pipe(pipe).closed:
+                    os.dup2(nothing.fileno(), _pipe(pipe).fileno(), inheritable=False)
+        self._process.returncode = 0  # It is not this process's to wait for: keeps Popen from warning.
+
     def poll(self) -> str | None:
         """None while the head runs, else how it ended."""
         status = self._process.poll()

@@ -159,8 +159,7 @@ class Links:
         self._end_all()
 
     def abandon(self) -> None:
-        """In a forked child: let go of all sockets, and tell nobody."""
-        self._closed.set()
+        """In a forked child: let go of all sockets, and tell nobody. Takes no lock, which a thread may have held."""
         for link in (self._head, *self._links.values()):
             if link.connection is not None:
                 link.connection.abandon()
@@ -209,9 +208,11 @@ class Links:
         try:
             stream = connect()
             try:
+                stream.settimeout(self._patience)
                 stream.sendall(protocol.pack(Kind.HELLO, note=protocol.encode(Hello(self._session, host, token))))
                 incoming = Incoming(stream)
                 self._welcome(incoming)
+                stream.settimeout(None)
             except BaseException:
                 stream.close()
                 raise
@@ -293,12 +294,21 @@ class Links:
                     self._end(request)
 
     def _head_ended(self, link: _Link, reason: str) -> None:
+        told = link.connection is not None and link.connection.told
+        if not told and not self._closed.is_set():
+            self._end_all()  # The head may have said meanwhile that nobody answers.
+            try:
+                self._connect(link, lambda: streams.connect(self._address, ""), HEAD_HOST, "")
+            except (OSError, ValueError) as error:
+                _log.info("The head is not reached again: %s", error)
+            else:
+                return
+        self._closed.set()
         self._end_all()
-        self._ended(reason, told=link.connection is not None and link.connection.told)
+        self._ended(reason, told=told)
 
     def _end_all(self) -> None:
         with self._lock:
-            self._closed.set()
             for request in list(self._requests.values()):
                 self._end(request)
 

@@ -80,6 +80,8 @@ class Trace:
 
     def _fork(self) -> None:
         self.forked |= bool(self._nodes) or backend.in_use()
+        # Or the end of this process would wait ten seconds for autograd's threads, which are not here.
+        os.environ["TORCH_AUTOGRAD_SHUTDOWN_WAIT_LIMIT"] = "0"
         self._lock = threading.RLock()  # Whoever had it is not here.
 
     def check_process(self) -> None:

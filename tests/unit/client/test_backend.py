@@ -127,6 +127,12 @@ def test_connect_switches_jax_and_close_switches_back(before: str, serve: Callab
     assert done.stdout == f"<Cluster 't-a' at {server.config.address}, closed>\n"
 
 
+def test_closing_restores_jax(serve: Callable[[str], Server]) -> None:
+    program = str(Path(__file__).with_name("restored_program.py"))
+    done = script(f"import runpy, sys; sys.argv[1:] = [{serve('cpu').config.address!r}]; runpy.run_path({program!r})")
+    assert (done.returncode, done.stdout) == (0, "restored\n"), done.stderr
+
+
 def test_one_cluster_at_a_time(serve: Callable[[str], Server]) -> None:
     serve("cpu")
     done = script("import polypath; polypath.connect(); polypath.connect('t-a')")

@@ -22,7 +22,7 @@ from polypath.frontend import control_client
 
 _errors: Any = jax.errors
 _jaxlib: Any = getattr(pxla, "_jax")  # noqa: B009
-_hlo: Any = getattr(lib, "hlo", _jaxlib)
+_module_from_text: Any = getattr(lib, "hlo", _jaxlib).hlo_module_from_text
 
 
 def patches(session: Session) -> list[Patch]:
@@ -39,7 +39,7 @@ def patches(session: Session) -> list[Patch]:
         def hlo_modules(self: Any) -> list[Any]:
             if not session.is_cluster(self.client):
                 return original(self)
-            return [_hlo.hlo_module_from_text(self.get_hlo_text())]
+            return [_module_from_text(self.get_hlo_text())]
 
         return hlo_modules
 

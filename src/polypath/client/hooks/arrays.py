@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import jax
@@ -50,7 +49,7 @@ def patches(session: Session) -> list[Patch]:
 
         return buffer
 
-    found = [
+    return [
         Patch(
             "jax._src.array:ArrayImpl",
             "__cuda_array_interface__",
@@ -63,17 +62,14 @@ def patches(session: Session) -> list[Patch]:
             unsafe_buffer_pointer,
             why="The array's worker tells the address, as the proxy client knows none.",
         ),
+        Patch(
+            "jax._src.array:ArrayImpl",
+            "__buffer__",
+            buffer,
+            why="The buffer protocol gives the elements that this process fetched; from Python 3.12 on.",
+            python=(3, 12),
+        ),
     ]
-    if sys.version_info >= (3, 12):
-        found.append(
-            Patch(
-                "jax._src.array:ArrayImpl",
-                "__buffer__",
-                buffer,
-                why="The buffer protocol gives the elements that this process fetched; from Python 3.12 on.",
-            )
-        )
-    return found
 
 
 def _buffer(array: Any, flags: int) -> memoryview:

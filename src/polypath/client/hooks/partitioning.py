@@ -36,7 +36,7 @@ _jaxlib: Any = getattr(pxla, "_jax")  # noqa: B009
 
 _PARTITION: Final = "CustomSPMDPartitioning"
 _INSPECT: Final = "InspectSharding"
-_partitioners: Any = getattr(custom_partitioning, "_sharding_callbacks", {})
+_partitioners: Any = _jax._sharding_callbacks
 """JAX's own: what holds the functions, by the name that programs have for it."""
 _inspectors: weakref.WeakValueDictionary[bytes, Any] = weakref.WeakValueDictionary()
 

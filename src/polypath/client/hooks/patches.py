@@ -14,10 +14,11 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import jax
 
@@ -38,15 +39,17 @@ HOOKS: Final[Mapping[str, str]] = MappingProxyType(
         "programs": "executables cannot be serialized, and jax_compilation_cache_dir does nothing",
         "putting": "a numpy array that is used again after a call may reach the cluster with its new elements",
         "speed": "arrays are waited for and read more slowly",
+        "forked": "a process that is forked from this one waits for ever where it uses an array",
     }
 )
 """The hooks, in the order in which they are put in place, and what is lost without each."""
+FORKED: Final = "forked"
+"""The hook that is put in place in a forked child alone."""
 
-_SUPPORTED: Final = (versions.OLDEST_CLIENT, versions.NEWEST_CLIENT)
 _OWN: Final = ("jax", "jaxlib", "nanobind", "polypath")
 _MISSING: Final = object()
-_told: Final[set[str]] = set()
-"""The hooks of which the user was told that they are left out."""
+left_out: Final[set[str]] = set()
+"""The hooks that this JAX does not allow; the user was told of each."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Patch:
     """One sentence."""
     seen_on: str = "0.9-0.12"
     """The first and the last minor version of JAX that has `name`."""
+    python: tuple[int, int] = (3, 11)
+    """The first Python on which JAX has `name`."""
     shortcut: bool = False
     """Whether this only gives the original's answer sooner, without calling it. So it is left out where somebody has
     put a function of their own in JAX's place, which has to be called."""
@@ -70,9 +75,10 @@ class Patch:
     """Whether JAX looks for `name` where some versions have none: only these get it, and `wrap` gets None."""
 
     def belongs_to(self, version: str) -> bool:
-        """Whether a JAX of this version has what is replaced. What no supported JAX lacks, later ones should have."""
+        """Whether a JAX of this version should have `name`: later ones should have what the newest known has."""
         first, last = (versions.parse(each) for each in self.seen_on.split("-"))
-        return first <= versions.parse(version)[:2] and (versions.parse(version)[:2] <= last or last == _SUPPORTED[1])
+        minor = versions.parse(version)[:2]
+        return first <= minor and (minor <= last or last == versions.NEWEST_CLIENT) and sys.version_info >= self.python
 
 
 def getter(wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -97,21 +103,31 @@ def overlay(**names: Any) -> Callable[[Any], Any]:
 
 
 def table(session: Session) -> dict[str, list[Patch]]:
-    """All patches, by hook. A hook that this JAX does not let be imported has none, and the user is told once."""
+    """All patches, by hook; those of `forked` are put in place in a forked child alone.
+
+    A hook that this JAX does not let be imported has none, and the user is told once.
+    """
     found: dict[str, list[Patch]] = {}
     for hook in HOOKS:
         try:
             module: Any = importlib.import_module(f"polypath.client.hooks.{hook}")
+            found[hook] = module.patches(session)
         except (ImportError, AttributeError) as error:
             _tell_left_out(hook, str(error))
-            continue
-        found[hook] = module.patches(session)
     return found
 
 
 def install(session: Session) -> Installed:
-    """Put all patches in place, until `session` closes."""
-    return session.own(Installed(table(session)))
+    """Put all patches in place until `session` closes, but for those of a forked child."""
+    found = table(session)
+    if FORKED in found:
+        _resolve(FORKED, found.pop(FORKED))  # The user is told here, rather than in the child, what it lacks.
+    return session.own(Installed(found))
+
+
+def install_in_forked_child(session: Session) -> Installed:
+    """Put in place what raises in a forked child, over what its parent had."""
+    return Installed({FORKED: table(session).get(FORKED, [])})
 
 
 class _Done(NamedTuple):
@@ -130,15 +146,7 @@ class Installed:
     def __init__(self, patches: Mapping[str, Iterable[Patch]]) -> None:
         self._done: list[_Done] = []
         for hook, its in patches.items():
-            here = [patch for patch in its if patch.belongs_to(jax.__version__)]
-            try:
-                owners = [pkgutil.resolve_name(patch.owner) for patch in here]
-                for owner, patch in zip(owners, here, strict=True):
-                    _original(owner, patch)
-            except (ImportError, AttributeError, KeyError) as error:
-                _tell_left_out(hook, str(error))
-                continue
-            for owner, patch in zip(owners, here, strict=True):
+            for owner, patch in _resolve(hook, its):
                 self._put(owner, patch)
 
     def undo(self) -> None:
@@ -165,12 +173,15 @@ class Installed:
         original = _original(owner, patch)
         if (patch.shortcut and not is_jaxs_own(original)) or (patch.adds and hasattr(owner, patch.name)):
             return
-        hook = patch.wrap(original)
-        self._done.append(_Done(owner, patch.name, _own(owner).get(patch.name, _MISSING), hook))
+        self.replace(owner, patch.name, patch.wrap(original))
+
+    def replace(self, owner: Any, name: Any, hook: Any) -> None:
+        """Put `hook` in the place of `owner`'s `name`."""
+        self._done.append(_Done(owner, name, _own(owner).get(name, _MISSING), hook))
         if isinstance(owner, dict):
-            owner[patch.name] = hook
+            owner[name] = hook
         else:
-            setattr(owner, patch.name, hook)
+            setattr(owner, name, hook)
 
 
 def is_jaxs_own(function: Any) -> bool:
@@ -178,6 +189,19 @@ def is_jaxs_own(function: Any) -> bool:
     code_of = getattr(function, "__globals__", None)
     module = type(function).__module__ if code_of is None else str(code_of.get("__name__"))
     return module.partition(".")[0] in _OWN
+
+
+def _resolve(hook: str, patches: Iterable[Patch]) -> list[tuple[Any, Patch]]:
+    """A hook's patches that belong to this JAX, with their owners; none where it lacks a name of any."""
+    here = [patch for patch in patches if patch.belongs_to(jax.__version__)]
+    try:
+        owners = [pkgutil.resolve_name(patch.owner) for patch in here]
+        for owner, patch in zip(owners, here, strict=True):
+            _original(owner, patch)
+    except (ImportError, AttributeError, KeyError) as error:
+        _tell_left_out(hook, str(error))
+        return []
+    return list(zip(owners, here, strict=True))
 
 
 def _original(owner: Any, patch: Patch) -> Any:
@@ -188,13 +212,12 @@ def _original(owner: Any, patch: Patch) -> Any:
 
 def _own(owner: Any) -> Mapping[Any, Any]:
     """What a module, a class or a dict has itself."""
-    is_dict: bool = isinstance(owner, dict)  # pyright would not know of what.
-    return owner if is_dict else vars(owner)
+    return cast("Mapping[Any, Any]", owner if isinstance(owner, dict) else vars(owner))
 
 
 def _tell_left_out(hook: str, lacks: str) -> None:
-    if hook not in _told:
-        _told.add(hook)
+    if hook not in left_out:
+        left_out.add(hook)
         _log.warning(
             "jax %s is not as the hook %r of Polypath expects it (%s), so it is left out, and on the cluster %s.",
             jax.__version__,
