@@ -11,7 +11,6 @@ import pytest
 from polypath.client import session as session_module
 from polypath.client.session import Session
 from polypath.errors import ForkedProcess
-from polypath.messages import NUMBERS
 
 
 @pytest.fixture
@@ -51,13 +50,6 @@ def test_an_array_is_on_its_devices() -> None:
     assert session.is_on_cluster(jax.numpy.ones(2))
     assert not session.is_on_cluster(jax.device_put(1.0, here))
     assert session.local_cpu() is session.local_cpu()
-
-
-def test_numbers_are_never_0_and_begin_again(client: mock.Mock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "NUMBERS", 4)
-    session = Session(client, "")
-    assert [session.next_number() for _ in range(5)] == [1, 2, 3, 1, 2]
-    assert NUMBERS > 4
 
 
 def test_a_request_is_a_program_of_json(client: mock.Mock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,8 +272,6 @@ def test_strangers_are_refused_and_harm_nobody(folder: Path) -> None:
                     stranger.sendall(data)
                     while await asyncio.to_thread(stranger.recv, 1 << 16):
                         pass
-            with pytest.raises(ConnectionRefusedError, match="session a-session is connected already"):
-                await head.client()
             assert client.hosts_of([]) == frozenset()
             assert head.ended.empty()
 
