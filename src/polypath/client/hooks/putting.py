@@ -144,7 +144,7 @@ def patches(session: Session) -> list[Patch]:
                 "jax._src.interpreters.pxla:shard_arg_handlers",
                 kind,
                 lambda _: _shard,
-                why=f"Arguments that are {kind.__name__} may have to be put by Python.",
+                why="Arguments of numpy's types may have to be put by Python.",
             )
             for kind, handler in handlers.items()
             if handler is _pxla._shard_np_array
