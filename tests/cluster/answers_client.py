@@ -59,6 +59,7 @@ def devices() -> None:
         answer(f"{device.id} hardware", lambda device=device: device.local_hardware_id)
         for memory in device.addressable_memories():
             answer(f"{device.id} {memory.kind}", lambda memory=memory: f"{memory} {memory!r}")
+    answer("memory", lambda: jax.devices()[0].memory_stats())
     client = jax.devices()[0].client
     answer("by hardware id", lambda: client.device_from_local_hardware_id(3))
     answer("by a wrong hardware id", lambda: client.device_from_local_hardware_id(99))
@@ -68,6 +69,8 @@ def arrays(mesh: Any) -> None:
     x = jnp.arange(4.0)
     answer("cuda", lambda: x.__cuda_array_interface__)
     answer("has cuda", lambda: hasattr(x, "__cuda_array_interface__"))
+    answer("dlpack out", lambda: np.from_dlpack(x))
+    answer("dlpack in", lambda: jnp.from_dlpack(np.arange(4, dtype=np.float32)) + x)
     same, other = jnp.asarray(x), x.copy()
     answer("pointer of the same", lambda: x.unsafe_buffer_pointer() == same.unsafe_buffer_pointer())
     answer("pointer of a copy", lambda: x.unsafe_buffer_pointer() == other.unsafe_buffer_pointer())
@@ -97,6 +100,24 @@ def arrays(mesh: Any) -> None:
         answer(f"{name} copy", lambda y=y: jax.device_put(y, jax.devices()[1]))
 
 
+def kept_and_given_away(mesh: Any) -> None:
+    """What a callback was given is used after it, and what is put elsewhere is given away or not."""
+    x = jnp.arange(4.0)
+    kept: list[Any] = []
+    jax.jit(lambda v: jax.debug.callback(kept.append, v))(x)
+    jax.effects_barrier()
+    answer("a callback's argument, used later", lambda: kept[0] + x)
+    cut = NamedSharding(mesh, P("i"))
+    turned = NamedSharding(jax.sharding.Mesh(np.array(jax.devices()[::-1]), ("i",)), P("i"))
+    for name, target in (("stays", cut), ("moves", NamedSharding(mesh, P())), ("is turned", turned)):
+        given = jax.device_put(x, cut)
+        answer(
+            f"what {name} when donated", lambda given=given, target=target: jax.device_put(given, target, donate=True)
+        )
+        answer(f"what {name} is given away", given.is_deleted)
+        answer(f"what {name}, read", lambda given=given: np.asarray(given))
+
+
 @contextlib.contextmanager
 def counted(event: str) -> Iterator[list[str]]:
     seen: list[str] = []
@@ -113,6 +134,7 @@ def counted(event: str) -> Iterator[list[str]]:
 def programs(mesh: Any, explicit: Any) -> None:
     x = jnp.arange(4.0)
     compiled = jax.jit(lambda y: y * 3 + 1).lower(x).compile()
+    answer("cost", lambda: jax.jit(lambda y: y @ y).lower(jnp.ones((8, 8))).cost_analysis()["flops"])
     answer("modules", lambda: [module.name for module in compiled.runtime_executable().hlo_modules()])
     again = serialize_executable.deserialize_and_load(
         *serialize_executable.serialize(compiled), execution_devices=jax.devices()[:1]
@@ -200,6 +222,7 @@ def main() -> None:
         mesh = jax.sharding.Mesh(np.array(jax.devices()), ("i",))
         devices()
         arrays(mesh)
+        kept_and_given_away(mesh)
         programs(mesh, jax.make_mesh((4,), ("i",)))
         many_small_arrays(mesh, cluster)
         compilation_cache(stack.enter_context(tempfile.TemporaryDirectory()))
