@@ -40,6 +40,10 @@ SERVING: Final = 7
 """A relay is ready for those below it, at this address."""
 ENDED: Final = 8
 """A host that shares its process with others ended, after all that it reported."""
+BEAT: Final = 9
+"""The link lives (`beats`). No payload; downwards, a command without bytes says so."""
+SILENT: Final = 10
+"""A node below was silent for the patience, and is to be given up."""
 
 COMMAND: Final = 1
 EXPECT: Final = 2

@@ -60,8 +60,8 @@ class Relay:
         self.over = asyncio.Event()
         """Set when nothing will come from above any more."""
         self._loop = asyncio.get_running_loop()
-        self._below = ends.below(address, link.keys, self._hand_up)
-        self._above = ends.above(link)
+        self._below = ends.below(address, link.keys, self._hand_up, self._silent, link.patience)
+        self._above = ends.above(link, self._left_alone)
         self._incarnations: dict[Node, int] = {}
         self._routes = Routes()
         self._answers = Answers()
@@ -160,6 +160,14 @@ class Relay:
             self._above.send(frames.FROM, envelope)
         if told == frames.EXCEPTION:
             self._tell(self._answers.count(frames.unpack_exception(words)[0], (teller,)))
+
+    def _silent(self, node: Node) -> None:
+        """Somebody below was silent: the head ends it."""
+        self._above.send(frames.FROM, frames.pack_from(node, self._incarnations.get(node, 0), frames.SILENT, b""))
+
+    def _left_alone(self, reason: str) -> None:
+        log.error("The relay ends: %s", reason)
+        self._loop.call_soon_threadsafe(self.over.set)
 
     def _tell(self, answers: Iterable[Joined]) -> None:
         for question, hosts, body in answers:

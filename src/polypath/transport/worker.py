@@ -28,13 +28,17 @@ class WorkerChannel:
     may be called from any.
     """
 
-    def __init__(self, link: WorkerLink) -> None:
+    def __init__(self, link: WorkerLink, on_silent: Callable[[str], None] = log.error) -> None:
+        """`on_silent` is called once, with a sentence, if the head was silent for the link's patience.
+
+        It is called on a thread of the channel's.
+        """
         self._last_sequence = -1
         self._backlog: collections.deque[AnyCommand] = collections.deque()
         self._on_return: Callable[[Return], None] | None = None
         self.peers = PeerChannel(link)
         self._me = frames.pack_hosts((link.host,))
-        self._end = ends.above(link)
+        self._end = ends.above(link, on_silent)
 
     def receive(self) -> AnyCommand:
         """The next command, waiting for it.
@@ -96,13 +100,13 @@ class WorkerChannel:
         return command
 
 
-def connect_worker(link: bytes | msgspec.Raw) -> WorkerChannel:
+def connect_worker(link: bytes | msgspec.Raw, on_silent: Callable[[str], None]) -> WorkerChannel:
     """The channel of the worker that was given `link`, a `WorkerLink` in JSON.
 
     Raises:
         msgspec.ValidationError: it is none.
     """
-    return WorkerChannel(msgspec.json.decode(link, type=WorkerLink))
+    return WorkerChannel(msgspec.json.decode(link, type=WorkerLink), on_silent)
 
 
 class PeerChannel:

@@ -36,6 +36,12 @@ def watch_stdin() -> None:
     threading.Thread(target=watch, name="stdin", daemon=True).start()
 
 
+def end_alone(reason: str) -> None:
+    """End this process, whatever its threads wait for: nobody is there to tell it anything any more."""
+    logging.getLogger(__name__).error("The process ends: %s", reason)
+    os._exit(1)
+
+
 def main() -> None:
     """Run until told to end."""
     die_with_parent()
@@ -65,7 +71,7 @@ def run() -> None:
     # Not before `make` has looked which jax this is: it imports jaxlib's internals.
     from polypath.worker.server import Worker
 
-    channel = transport.connect_worker(config.control)
+    channel = transport.connect_worker(config.control, end_alone)
     waits.watch_with(channel.wait)
     worker = Worker(config, channel, executor, waits)
     channel.on_return(worker.returned)

@@ -37,7 +37,7 @@ from polypath.transport.reports import pack_report
 from polypath.transport.routes import Routes
 from polypath.transport.worker import PeerChannel
 from polypath.types import DeviceId, HostId
-from polypath.worker.__main__ import die_with_parent
+from polypath.worker.__main__ import die_with_parent, end_alone
 from polypath.worker.config import END, HostEnded, HostOrder, WorkerConfig, decode_config
 from polypath.worker.executors.null import NullExecutor
 from polypath.worker.lockstep import Lockstep
@@ -55,7 +55,7 @@ class SimulatedHosts:
     """The hosts of this process, and its links."""
 
     def __init__(self, link: WorkerLink) -> None:
-        self._above = ends.above(link)
+        self._above = ends.above(link, end_alone)
         self._routes = Routes()
         self._answers = Answers()
         self._lock = threading.Lock()
