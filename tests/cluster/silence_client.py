@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,10 +83,39 @@ def stop_the_head(cluster: polypath.Cluster, head: psutil.Process) -> None:
     check_works()
 
 
+def lose_a_source(cluster: polypath.Cluster) -> None:
+    """A host dies before it sends an array to another island: who waits for that hears of it, and goes on."""
+    here, there = jax.devices()[:2]
+    called, go = threading.Event(), threading.Event()
+
+    def late(x: np.ndarray) -> np.ndarray:
+        called.set()
+        go.wait()
+        return x
+
+    shape = jax.ShapeDtypeStruct((), np.float32)
+    before, kept = pids(cluster), put()[1]
+    copy = jax.device_put(jax.jit(lambda x: jax.pure_callback(late, shape, x))(jax.device_put(1.0, here)), there)
+    needs_it = copy + kept  # For this the worker's apply loop waits.
+    beside = kept + 1
+    assert called.wait(60)
+    os.kill(before[0], signal.SIGKILL)
+    for value in (copy, needs_it):
+        message = error_of(lambda value=value: float(value))
+        assert message.startswith("DATA_LOSS"), message
+        assert "Host 0 of island 0 was lost (killed by SIGKILL)" in message, message
+    assert float(beside) == 2
+    go.set()
+    check_works()
+    after = pids(cluster)
+    assert [before[host] == after[host] for host in range(3)] == [False, True, True]
+
+
 def main() -> None:
     with polypath.start(hosts=3, devices_per_host=1, islands=3, platform="cpu", fanout=2) as cluster:
         head = psutil.Process(cluster._head.pid)
         check_works()
+        lose_a_source(cluster)
         stop_a_worker(cluster)
         stop_a_relay(cluster, head)
         stop_the_head(cluster, head)

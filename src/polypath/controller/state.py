@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from polypath.controller.events import CompileReshard, Handle
-from polypath.messages import Callbacks, Command, Compile, Peer
+from polypath.messages import Callbacks, Command, Compile, Peer, Unsent
 from polypath.types import (
     ArraySpec,
     Device,
@@ -197,6 +197,8 @@ class Host:
     """The folder of the snapshot it was told to write; empty if it wrote none."""
     losses: int = 0
     """How often it was lost since it last came up."""
+    unsent: Unsent | None = None
+    """What its ended processes have not sent, for hosts that take shards from it and come up later."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -74,7 +74,7 @@ def run() -> None:
     channel = transport.connect_worker(config.control, end_alone)
     waits.watch_with(channel.wait)
     worker = Worker(config, channel, executor, waits)
-    channel.on_return(worker.returned)
+    channel.on_out_of_turn(worker.take_out_of_turn)
     gc.freeze()  # What was imported stays, and is not looked through again and again.
     gc.set_threshold(10_000)  # Nor are the results of each step that has hundreds.
     try:

@@ -20,7 +20,7 @@ import resource
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -41,7 +41,7 @@ from polypath.worker.__main__ import die_with_parent, end_alone
 from polypath.worker.config import END, HostEnded, HostOrder, WorkerConfig, decode_config
 from polypath.worker.executors.null import NullExecutor
 from polypath.worker.lockstep import Lockstep
-from polypath.worker.peers import OnPeer, device_of
+from polypath.worker.peers import OnLost, OnPeer, device_of
 from polypath.worker.questions import Handler
 from polypath.worker.server import Worker
 from polypath.worker.waits import Waits
@@ -238,8 +238,9 @@ class Shards:
         self._lock = threading.Lock()
         self._hosts: dict[DeviceId, HostId] = {}
         self._here: dict[HostId, OnPeer | None] = {}
+        self._on_lost: dict[HostId, OnLost] = {}
         self._waiting: dict[HostId, list[tuple[str, bytes, bytes | memoryview]]] = {}
-        channel.listen(self._arrived)
+        channel.listen(self._arrived, self._lost)
 
     def take_for(self, host: HostId, devices: Iterable[DeviceId]) -> None:
         """Take what comes for these devices: a host with them starts here."""
@@ -251,13 +252,15 @@ class Shards:
         """A host ended. What comes for it waits for its next start."""
         with self._lock:
             self._here[host] = None
+            self._on_lost.pop(host, None)
 
     def me(self, host: HostId) -> m.Peer:
         return msgspec.structs.replace(self._channel.me, host=host)
 
-    def listen(self, host: HostId, on_shard: OnPeer) -> None:
+    def listen(self, host: HostId, on_shard: OnPeer, on_lost: OnLost) -> None:
         with self._lock:
             self._here[host] = on_shard
+            self._on_lost[host] = on_lost
             waiting = self._waiting.pop(host, [])
         for tag, header, data in waiting:
             on_shard(tag, header, memoryview(data))
@@ -270,6 +273,14 @@ class Shards:
             self._arrived(tag, header, data)
         else:
             self._channel.send(host, tag, header, data)
+
+    def drain(self, host: HostId, then: Callable[[], None]) -> None:
+        """A stream is that of all hosts of a process, so it is not ended for one of them."""
+        self._channel.drain(host, then)
+
+    def _lost(self, peer: m.Peer, reason: str) -> None:
+        for on_lost in list(self._on_lost.values()):
+            on_lost(peer, reason)
 
     def _arrived(self, tag: str, header: bytes, data: bytes | memoryview) -> None:
         host = self._hosts[device_of(tag)]
@@ -289,8 +300,11 @@ class _Peers:
         self._shards = shards
         self.me = shards.me(host)
 
-    def listen(self, on_shard: OnPeer, /) -> None:
-        self._shards.listen(self._host, on_shard)
+    def listen(self, on_shard: OnPeer, on_lost: OnLost, /) -> None:
+        self._shards.listen(self._host, on_shard, on_lost)
+
+    def drain(self, host: HostId, then: Callable[[], None], /) -> None:
+        self._shards.drain(host, then)
 
     def connect(self, peers: tuple[m.Peer, ...]) -> None:
         self._shards.connect(peers)

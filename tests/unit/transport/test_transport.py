@@ -38,6 +38,7 @@ class Pair:
         self.head: HeadChannel = self.loop.run_until_complete(self._open())
         self.workers: list[WorkerChannel] = []
         self.shards: queue.SimpleQueue[Shard] = queue.SimpleQueue()
+        self.lost: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
 
     async def _open(self) -> HeadChannel:
         return HeadChannel(self.address, self.reports.append, on_silent=self.silent.append)
@@ -49,7 +50,10 @@ class Pair:
     def worker(self, host: int, on_silent: Callable[[str], None] = pytest.fail) -> WorkerChannel:
         link = self.head.link(host, 1, self.listen(host))
         channel = WorkerChannel(link, on_silent)
-        channel.peers.listen(lambda tag, header, data: self.shards.put((tag, header, bytes(data))))
+        channel.peers.listen(
+            lambda tag, header, data: self.shards.put((tag, header, bytes(data))),
+            lambda peer, reason: self.lost.put((host, peer.host, reason)),
+        )
         self.workers.append(channel)
         channel.send(Ready((host,), 0, None))
         self.until(lambda: any(isinstance(r, Ready) and r.hosts == (host,) for r in self.reports))
@@ -163,6 +167,17 @@ def test_a_shard_for_a_host_that_is_away_waits(pair: Pair) -> None:
     first.peers.send(1, "tag", b"header", b"data")
     first.peers.connect([second.peers.me])
     assert pair.shards.get(timeout=30) == ("tag", b"header", b"data")
+
+
+def test_a_peer_that_cannot_be_reached_is_told_of_and_tried_again(pair: Pair) -> None:
+    first, second, third = (pair.worker(host) for host in range(3))
+    first.peers.connect([second.peers.me])
+    second.peers.close(0)
+    first.peers.send(1, "tag", b"header", b"data")
+    assert pair.lost.get(timeout=30)[:2] == (0, 1)
+    first.peers.connect([msgspec.structs.replace(third.peers.me, host=1)])
+    first.peers.send(1, "again", b"header", b"data")
+    assert pair.shards.get(timeout=30) == ("again", b"header", b"data")
 
 
 def test_waiting_ends_when_the_descriptor_is_readable(pair: Pair) -> None:
