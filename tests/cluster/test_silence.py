@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def test_stopped_processes_are_given_up() -> None:
-    with Client([sys.executable, str(HERE / "silence_client.py")], {"POLYPATH_HEARTBEAT": "2"}) as client:
+    with Client([sys.executable, str(HERE / "silence_client.py")], {"POLYPATH_HEARTBEAT": "3"}) as client:
         status, out, err = client.end(240)
         assert status == 0, err[-4000:]
         assert out.splitlines()[-1] == "ok"

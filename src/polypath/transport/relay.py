@@ -59,6 +59,8 @@ class Relay:
         address = f"unix:{link.listen.removeprefix('ipc://')}.below" if on_machine else f"{link.listen}:*"
         self.over = asyncio.Event()
         """Set when nothing will come from above any more."""
+        self.left_alone = ""
+        """Why this end of the link gave the other up, if it did."""
         self._loop = asyncio.get_running_loop()
         self._below = ends.below(address, link.keys, self._hand_up, self._silent, link.patience)
         self._above = ends.above(link, self._left_alone)
@@ -166,7 +168,7 @@ class Relay:
         self._above.send(frames.FROM, frames.pack_from(node, self._incarnations.get(node, 0), frames.SILENT, b""))
 
     def _left_alone(self, reason: str) -> None:
-        log.error("The relay ends: %s", reason)
+        self.left_alone = reason
         self._loop.call_soon_threadsafe(self.over.set)
 
     def _tell(self, answers: Iterable[Joined]) -> None:
@@ -179,6 +181,8 @@ async def _main(link: WorkerLink) -> None:
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), relay.over.set)
     await relay.over.wait()
     relay.close()
+    if relay.left_alone:
+        sys.exit(relay.left_alone)  # On standard error, and so its last words.
 
 
 def main() -> None:

@@ -6,13 +6,15 @@ shards; one thread that applies commands, host after host, or once for all that 
 A command is read once for all of them.
 
 That thread may wait for shards that hosts of this process send each other: it applies a command to all of
-its hosts before the next, so what it waits for was started before.
+its hosts before the next, so what it waits for was started before. It may also wait for shards from other
+processes, and so hears meanwhile of those that will not come.
 
 Standard input has a `WorkerLink` on its first line, then orders to start and to end hosts; its end is the process's.
 """
 
 from __future__ import annotations
 
+import collections
 import gc
 import logging
 import os
@@ -61,6 +63,9 @@ class SimulatedHosts:
         self._lock = threading.Lock()
         self._compilers = ThreadPoolExecutor(1, "compile")
         self._waits = Waits()
+        self._waits.watch_with(self._watch)
+        self._held: collections.deque[Down] = collections.deque()
+        """What came while the thread waited, and is to be taken next."""
         self._hosts: dict[HostId, _Host] = {}
         self._workers: dict[HostId, Worker] = {}
         self._lockstep = Lockstep(self._workers, self._apply_to_each, self._answer)
@@ -73,8 +78,12 @@ class SimulatedHosts:
         """Apply commands, and orders from a descriptor, until that or the link ends."""
         rest = b""
         while True:
+            if self._held:
+                self._take(self._held.popleft())
+                continue
             if self._above.poll(orders):
-                self._read_command()
+                if (down := self._read()) is not None:
+                    self._take(down)
                 continue
             data = os.read(orders, 1 << 16)
             if not data:
@@ -114,14 +123,33 @@ class SimulatedHosts:
 
     # --- Commands -----------------------------------------------------------------------------
 
-    def _read_command(self) -> None:
+    def _read(self) -> Down | None:
         try:
             _, data = self._above.receive()
-            self._take(Down.unpack(data))
+            return Down.unpack(data)
+        except ProtocolError as error:
+            _log.warning("Dropped a malformed command: %s", error)
+            return None
+
+    def _watch(self, descriptor: int) -> bool:
+        """Wait until a descriptor is readable, and take meanwhile what a wait may be for."""
+        while self._above.poll(descriptor):
+            if (down := self._read()) is None:
+                continue
+            command = m.decode_command(down.body) if down.kind == frames.COMMAND else None
+            if isinstance(command, m.OutOfTurn):
+                self._apply_to_each(self._routes.hosts(down.route), command)
+            else:
+                self._held.append(down)
+        return True
+
+    def _take(self, down: Down) -> None:
+        try:
+            self._do(down)
         except (ProtocolError, msgspec.MsgspecError) as error:
             _log.warning("Dropped a malformed command: %s", error)
 
-    def _take(self, down: Down) -> None:
+    def _do(self, down: Down) -> None:
         if down.kind == frames.COMMAND:
             hosts = self._routes.hosts(down.route)
             if down.question:
