@@ -267,9 +267,9 @@ class Head:
         """A host below a lost relay is of no use: its end is told of as any other's."""
         self._tasks.start(self._launcher.kill(host, cause))
 
-    def _silent(self, node: int) -> None:
+    def _silent(self, node: int, seconds: float) -> None:
         """End a worker or a relay that gives no sign of life. That ends also a process that is stopped."""
-        cause = f"did not answer for {self._channel.patience:g} s: is it stopped, or its network cut?"
+        cause = f"did not answer for {seconds:g} s: is it stopped, or its network cut?"
         if node < FIRST_RELAY:
             log.warning("Host %d is ended: it %s", node, cause)
             self._tasks.start(self._launcher.kill(node, cause))

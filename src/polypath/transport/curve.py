@@ -68,6 +68,7 @@ class HeadSockets:
 
     def expect(self, host: HostId, incarnation: int, key: str) -> None:
         self._workers[host] = _Worker(incarnation, key)
+        self._pulse.expect(host)
 
     def drop(self, host: HostId) -> None:
         self._pulse.forget(host)
@@ -122,7 +123,7 @@ class HeadSockets:
         self._pulse.heard(host)
         if kind == frames.HELLO:
             self._connect(worker, hellos.decode(parts[1]))
-            self._pulse.watch(host)
+            self._pulse.connected(host)
         elif kind != frames.BEAT:
             self._take(host, kind, parts[1])
 

@@ -55,23 +55,23 @@ class HeadChannel:
         address: str,
         on_report: Callable[[AnyReport], None],
         on_ended: Callable[[HostId, bytes], None] = lambda _, __: None,
-        on_silent: Callable[[Node], None] = lambda _: None,
+        on_silent: Callable[[Node, float], None] = lambda _, __: None,
     ) -> None:
         """`on_ended` is told what a process says of the end of one of its hosts.
 
-        `on_silent` is told of a worker, or a relay, that sent nothing for `patience` seconds, and is to end it.
+        `on_silent` is told of a worker, or a relay, that sent nothing for so many seconds, and is to end it.
 
         Raises:
             ClusterError: the environment has a patience that is none.
         """
-        self.patience: Final = beats.patience()
+        self._patience = beats.patience()
         self._on_report = on_report
         self._on_ended = on_ended
         self._on_silent = on_silent
         self._network = not address.startswith(SCHEME)
         self._keys = KeyPair.new(network=self._network)
         self._bulk: BulkKeys | None = None
-        self._links = ends.below(address, self._keys, self._take, on_silent, self.patience)
+        self._links = ends.below(address, self._keys, self._take, on_silent, self._patience)
         self._routes = Routes()
         self._incarnations: dict[Node, int] = {}
         self._above: dict[Node, Node | None] = {}
@@ -141,7 +141,7 @@ class HeadChannel:
             self._unsettled[number] = path[0]
             self._settled.clear()
             address, key = self._relays[above].address.result(), self._relays[above].key
-        return WorkerLink(node, incarnation, address, key, keys, self._bulk_keys(listen), listen, self.patience)
+        return WorkerLink(node, incarnation, address, key, keys, self._bulk_keys(listen), listen, self._patience)
 
     def _bulk_keys(self, listen: str) -> BulkKeys:
         if self._bulk is None:
@@ -208,7 +208,7 @@ class HeadChannel:
         if kind == frames.ENDED:
             self._on_ended(node, payload)
         elif kind == frames.SILENT:
-            self._on_silent(node)
+            self._on_silent(node, frames.unpack_silent(payload))
         elif relay is not None and kind == frames.SERVING:
             if not relay.address.done():
                 relay.address.set_result(payload.decode("utf-8", "replace"))

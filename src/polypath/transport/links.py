@@ -12,8 +12,8 @@ from polypath.types import HostId
 
 Take = Callable[[HostId, int, bytes], None]
 """Takes (host, kind, payload) of a report. Raises ProtocolError or msgspec's where it cannot be."""
-Silent = Callable[[HostId], None]
-"""Is told of a worker that sent nothing, not even a beat, for the patience; once, unless it is expected again."""
+Silent = Callable[[HostId, float], None]
+"""Is told of a worker that sent nothing, not even a beat, for so many seconds; once, unless it is expected again."""
 
 
 class HeadLinks(Protocol):

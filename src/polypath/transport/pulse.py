@@ -6,9 +6,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from polypath.transport.beats import Beats
 from polypath.types import HostId
+
+START_PATIENCE: Final = 180.0
+"""Seconds that a process may take from its start until it connects; a first start compiles and loads much."""
 
 
 class LowerPulse:
@@ -63,9 +67,12 @@ class UpperPulse:
     """The heartbeats of the upper ends of all links below one node, on its loop."""
 
     def __init__(
-        self, patience: float, beat: Callable[[list[HostId]], object], silent: Callable[[HostId], None]
+        self, patience: float, beat: Callable[[list[HostId]], object], silent: Callable[[HostId, float], None]
     ) -> None:
-        """`beat` sends a beat to these; `silent` is told of one below that has been silent for `patience` seconds."""
+        """`beat` sends a beat to these; `silent` is told of one below that was silent, and for how many seconds.
+
+        These are `patience`, or before it has connected `START_PATIENCE` if that is longer.
+        """
         self._patience = patience
         self._beat = beat
         self._silent = silent
@@ -73,9 +80,16 @@ class UpperPulse:
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(Beats(patience).interval, self._step)
 
-    def watch(self, host: HostId) -> None:
-        """One below is connected. It is watched until `forget`, even if its link breaks before."""
-        self._beats[host] = Beats(self._patience)
+    def expect(self, host: HostId) -> None:
+        """One below is being started."""
+        self._watch(host, max(self._patience, START_PATIENCE))
+
+    def connected(self, host: HostId) -> None:
+        """It is watched from now until `forget`, even if its link breaks before."""
+        self._watch(host, self._patience)
+
+    def _watch(self, host: HostId, patience: float) -> None:
+        self._beats[host] = Beats(patience)
         self.heard(host)
 
     def heard(self, host: HostId) -> None:
@@ -90,7 +104,7 @@ class UpperPulse:
 
     def _step(self) -> None:
         now = self._loop.time()
-        silent = [host for host, beats in self._beats.items() if beats.silent(now)]
+        silent = {host: beats.patience for host, beats in self._beats.items() if beats.silent(now)}
         for host in silent:
             del self._beats[host]
         if due := [host for host, beats in self._beats.items() if beats.due(now)]:
@@ -98,5 +112,5 @@ class UpperPulse:
             for host in due:
                 self._beats[host].sent(now)
         self._timer = self._loop.call_later(Beats(self._patience).interval, self._step)
-        for host in silent:
-            self._silent(host)
+        for host, seconds in silent.items():
+            self._silent(host, seconds)

@@ -163,9 +163,10 @@ class Relay:
         if told == frames.EXCEPTION:
             self._tell(self._answers.count(frames.unpack_exception(words)[0], (teller,)))
 
-    def _silent(self, node: Node) -> None:
+    def _silent(self, node: Node, seconds: float) -> None:
         """Somebody below was silent: the head ends it."""
-        self._above.send(frames.FROM, frames.pack_from(node, self._incarnations.get(node, 0), frames.SILENT, b""))
+        told = frames.pack_silent(seconds)
+        self._above.send(frames.FROM, frames.pack_from(node, self._incarnations.get(node, 0), frames.SILENT, told))
 
     def _left_alone(self, reason: str) -> None:
         self.left_alone = reason

@@ -57,6 +57,7 @@ class HeadStreams:
 
     def expect(self, host: HostId, incarnation: int, key: str) -> None:
         self._expected[host] = (incarnation, key)
+        self._pulse.expect(host)
 
     def drop(self, host: HostId) -> None:
         self._expected.pop(host, None)
@@ -111,7 +112,7 @@ class HeadStreams:
             self.refused_keys += 1
             raise PermissionError(f"Nobody is expected who says he is host {hello.host}.")
         self._workers[hello.host] = connection
-        self._pulse.watch(hello.host)
+        self._pulse.connected(hello.host)
         return hello.host
 
     def heard(self, host: HostId) -> None:

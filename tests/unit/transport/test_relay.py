@@ -30,8 +30,8 @@ class Cluster:
         self.tree = Tree(HOSTS, 2)
         self.reports: asyncio.Queue[AnyReport] = asyncio.Queue()
         address = f"unix:{folder}/head" if self.on_machine else "tcp://127.0.0.1:*"
-        self.silent: asyncio.Queue[int] = asyncio.Queue()
-        self.head = HeadChannel(address, self.reports.put_nowait, on_silent=self.silent.put_nowait)
+        self.silent: asyncio.Queue[tuple[int, float]] = asyncio.Queue()
+        self.head = HeadChannel(address, self.reports.put_nowait, on_silent=lambda *told: self.silent.put_nowait(told))
         self.workers: dict[int, WorkerChannel] = {}
         self.relays: dict[int, Relay] = {}
         self.sequence = 0
@@ -197,7 +197,7 @@ def test_who_stands_still_is_told_of(tmp_path: Path, scheme: str, monkeypatch: p
             below = it.tree.relay_of(4)
             for stopped in (it.workers[0]._end, it.relays[below]._above):
                 await asyncio.to_thread(stopped._pulse.stop)
-            assert {await it.silent.get(), await it.silent.get()} == {0, below}
+            assert {await it.silent.get(), await it.silent.get()} == {(0, 2), (below, 2)}
             assert it.silent.empty()
 
     run(test)

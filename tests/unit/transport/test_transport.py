@@ -34,14 +34,14 @@ class Pair:
         self.address = address
         self.loop = asyncio.new_event_loop()
         self.reports: list[AnyReport] = []
-        self.silent: list[int] = []
+        self.silent: list[tuple[int, float]] = []
         self.head: HeadChannel = self.loop.run_until_complete(self._open())
         self.workers: list[WorkerChannel] = []
         self.shards: queue.SimpleQueue[Shard] = queue.SimpleQueue()
         self.lost: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
 
     async def _open(self) -> HeadChannel:
-        return HeadChannel(self.address, self.reports.append, on_silent=self.silent.append)
+        return HeadChannel(self.address, self.reports.append, on_silent=lambda *told: self.silent.append(told))
 
     def listen(self, host: int) -> str:
         """Where a worker does."""
@@ -242,7 +242,7 @@ def test_a_worker_that_stands_still_is_told_of_and_a_busy_one_is_not(pair: Pair)
     pair.send(((1,), 1, Forget((1,))), ((1,), 2, Forget((2,))))
     stop_beating(stopped)
     pair.until(lambda: bool(pair.silent))
-    assert (pair.silent, told) == ([0], [])
+    assert (pair.silent, told) == ([(0, 2)], [])
     assert [busy.receive(), busy.receive()] == [Forget((1,)), Forget((2,))]
 
 
@@ -252,7 +252,16 @@ def test_a_worker_whose_link_broke_is_told_of(pair: Pair) -> None:
     worker = pair.worker(0)
     worker.close(linger=0)
     pair.until(lambda: bool(pair.silent))
-    assert pair.silent == [0]
+    assert pair.silent == [(0, 2)]
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("pair", ["unix", "tcp"], indirect=True)
+def test_a_worker_that_never_connects_is_told_of(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polypath.transport.pulse.START_PATIENCE", 3.0)
+    pair.head.link(0, 1, pair.listen(0))
+    pair.until(lambda: bool(pair.silent))
+    assert pair.silent == [(0, 3)]
 
 
 @pytest.mark.usefixtures("short_patience")
