@@ -41,6 +41,7 @@ from polypath.processes import raise_file_limit
 from polypath.relays import Relays
 from polypath.transport import HeadChannel
 from polypath.transport.beats import patience
+from polypath.transport.frames import FIRST_RELAY
 from polypath.transport.tree import Tree
 from polypath.types import HostId
 from polypath.worker.config import MOST_DEVICES, WorkerConfig
@@ -73,7 +74,7 @@ class Head:
         self._failed = False
         self._up = asyncio.Event()
         self._over = asyncio.Event()
-        self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle, self._told_of_end)
+        self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle, self._told_of_end, self._silent)
         simulated = config.simulates is not None
         self._launcher: Launcher = (
             SimulatedLauncher(self._exited, self._relay_ended, log_dir=Path(config.log_dir))
@@ -204,8 +205,9 @@ class Head:
 
         def look() -> None:
             if self._incarnations[host] == incarnation and not _changed_since(command.path, told):
-                log.warning("Host %d was told to leave %.0f s ago and has not begun: it is ended.", host, _LEAVING)
-                self._tasks.start(self._launcher.kill(host))
+                cause = f"was told to leave, as its island lost another host, and had not begun to after {_LEAVING:g} s"
+                log.warning("Host %d is ended: it %s.", host, cause)
+                self._tasks.start(self._launcher.kill(host, cause))
 
         asyncio.get_running_loop().call_later(_LEAVING, look)
 
@@ -270,9 +272,19 @@ class Head:
         self._first_cause = self._first_cause or f"a relay {cause}"
         self._relays.ended(relay, cause)
 
-    def _cut_off(self, host: HostId) -> None:
+    def _cut_off(self, host: HostId, cause: str) -> None:
         """A host below a lost relay is of no use: its end is told of as any other's."""
-        self._tasks.start(self._launcher.kill(host))
+        self._tasks.start(self._launcher.kill(host, cause))
+
+    def _silent(self, node: int, seconds: float) -> None:
+        """End a worker or a relay that gives no sign of life. That ends also a process that is stopped."""
+        cause = f"did not answer for {seconds:g} s: is it stopped, or its network cut?"
+        if node < FIRST_RELAY:
+            log.warning("Host %d is ended: it %s", node, cause)
+            self._tasks.start(self._launcher.kill(node, cause))
+        else:
+            log.warning("Relay %d is ended: it %s", node - FIRST_RELAY, cause)
+            self._tasks.start(self._launcher.kill_relay(node, cause))
 
     def _view(self) -> ClusterView:
         from polypath.frontend import ClusterView

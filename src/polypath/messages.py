@@ -465,6 +465,19 @@ class Peers(Command, frozen=True):
     peers: tuple[Peer, ...]
 
 
+class Unsent(Command, frozen=True):
+    """What `host` has not sent of values numbered below `before` will not come any more, for this failure.
+
+    Its process ended, or its stream broke for good. A worker takes this also while it waits, before what came earlier.
+    """
+
+    host: HostId
+    devices: tuple[DeviceId, ...]
+    """The host's: shards on their way from these."""
+    before: ValueId
+    failure: Failure
+
+
 class Snapshot(Command, frozen=True):
     """Write the store into `path` (a new folder) and end with `Left`.
 
@@ -480,8 +493,12 @@ class Snapshot(Command, frozen=True):
 AnyCommand = (
     Put | Rebind | Copy | Reshard | Bitcast | Execute | Delete | Forget | Compile | Unload
     | Fetch | Await | CostAnalysis | ProgramText | DefaultLayout | MemoryStats | Holdings
-    | Deliver | Take | Return | Peers | Snapshot
+    | Deliver | Take | Return | Peers | Unsent | Snapshot
 )  # fmt: skip
+
+
+OutOfTurn = Return | Unsent
+"""What a worker takes also while it waits: the wait may be for just that."""
 
 
 # --- Reports ----------------------------------------------------------------------------------
@@ -546,6 +563,14 @@ class Failed(Report, frozen=True):
     stranded: bool
 
 
+class Undelivered(Report, frozen=True):
+    """This worker could not send shards to another, `to`: those that it had queued are dropped."""
+
+    host: HostId
+    to: Peer
+    reason: str
+
+
 class Called(Report, frozen=True):
     """A program on this worker calls a function of its client; `Return` answers."""
 
@@ -581,7 +606,7 @@ class Left(Report, frozen=True):
     """What its snapshot holds."""
 
 
-AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Called | Quiet | Left
+AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Undelivered | Called | Quiet | Left
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _commands: Final = msgspec.msgpack.Decoder(AnyCommand)

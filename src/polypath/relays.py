@@ -25,9 +25,12 @@ class Relays:
     """The relays of one cluster."""
 
     def __init__(
-        self, tree: Tree, channel: HeadChannel, launcher: Launcher, listen: str, lost: Callable[[HostId], None]
+        self, tree: Tree, channel: HeadChannel, launcher: Launcher, listen: str, lost: Callable[[HostId, str], None]
     ) -> None:
-        """`listen` is where they listen, but for a suffix; `lost` is told of hosts that a lost relay cut off."""
+        """`listen` is where they listen, but for a suffix.
+
+        `lost` is told of hosts that a lost relay cut off, and the cause.
+        """
         self._tree = tree
         self._channel = channel
         self._launcher = launcher
@@ -62,7 +65,7 @@ class Relays:
             if (up := self._up.pop(branch.relay, None)) is not None and not up.done():
                 _fail(up, ClusterError(f"A relay {cause}"))
             for host in branch.hosts:
-                self._lost(host)
+                self._lost(host, f"lost its relay ({cause})")
 
     async def _start(self, branch: Branch) -> None:
         """Once, however many ask.

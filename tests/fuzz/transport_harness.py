@@ -52,6 +52,7 @@ COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
     m.Take("client", 7, 1, 2, "int8", (((0, 1), (4,)),), ""),
     m.Return(1, m.Results((m.Elements("float32", (2,), b"0" * 8), None))),
     m.Peers((_PEER,)),
+    m.Unsent(0, (0, 1), 7, _FAILURE),
     m.Snapshot("/tmp/x", 2.0),
 )
 REPORTS: Final[tuple[m.AnyReport, ...]] = (
@@ -63,6 +64,7 @@ REPORTS: Final[tuple[m.AnyReport, ...]] = (
     m.Fetched(0, 1, m.Shared("/dev/shm/x", 4)),
     m.Answered(0, 1, _FAILURE),
     m.Failed(0, (1, 2), _FAILURE, True),
+    m.Undelivered(0, _PEER, "broken"),
     m.Called(0, 1, m.Callbacks("client", 1, 2), 0, (m.Elements("int8", (), b"0"),), False),
     m.Quiet(0, 1),
     m.Left(0, (1,)),

@@ -46,7 +46,7 @@ from polypath.controller.state import (
     Value,
 )
 from polypath.link.protocol import HostAddress
-from polypath.messages import Command, Delete, Execute, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload
+from polypath.messages import Command, Delete, Execute, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload, Unsent
 from polypath.plugins import Wanted
 from polypath.types import (
     SERVER_HANDLES,
@@ -224,17 +224,33 @@ class Core:
             self._tell(sender, takers)
 
     def moved(self, host: Host, peer: Peer | None, link: str) -> None:
-        """A host came or went: clients and those that send to it hear of it, and it hears of those that it sends to."""
+        """A host came or went: clients and those that send to it hear of it, and it hears of those that it sends to.
+
+        It also hears what was lost on its way to it: the commands that wait for that may have been held for it.
+        """
         host.peer, host.link = peer, link
         self.effects.append(Located(HostAddress(host.id, link, tuple([device.id for device in host.devices]))))
         for sender in sorted(host.known_to):
             self._tell(sender, (host.id,))
+            if (unsent := self.hosts[sender].unsent) is not None:
+                self.send_if_up(host.id, unsent)
         self._tell(host.id, host.told)
+
+    def tell_unsent(self, host: Host, before: ValueId, failure: Failure) -> None:
+        """A host's process ended: tell those that take shards from it that those of values before that one are lost."""
+        host.unsent = Unsent(host.id, tuple(device.id for device in host.devices), before, failure)
+        for taker in sorted(host.told):
+            self.send_if_up(taker, host.unsent)
+
+    def send_if_up(self, host: HostId, command: Command) -> None:
+        """Append to the log for a host, or nothing if it is not up."""
+        if self.hosts[host].state is HostState.UP:
+            self.send_now(host, command)
 
     def _tell(self, sender: HostId, takers: Iterable[HostId]) -> None:
         """Nothing to a host that is not up: it hears of all when it is."""
-        if takers and self.hosts[sender].state is HostState.UP:
-            self.send_now(sender, Peers(tuple(self._peer(self.hosts[taker]) for taker in sorted(takers))))
+        if takers:
+            self.send_if_up(sender, Peers(tuple(self._peer(self.hosts[taker]) for taker in sorted(takers))))
 
     def _peer(self, host: Host) -> Peer:
         if host.state is HostState.UP and host.peer is not None:

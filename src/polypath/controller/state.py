@@ -11,7 +11,7 @@ import enum
 import msgspec
 
 from polypath.controller.events import CompileReshard, Handle
-from polypath.messages import Callbacks, Command, Compile, Peer
+from polypath.messages import Callbacks, Command, Compile, Peer, Unsent
 from polypath.plugins import Wanted
 from polypath.types import (
     ArraySpec,
@@ -168,6 +168,8 @@ class Host:
     """The folder of the snapshot it was told to write; empty if it wrote none."""
     losses: int = 0
     """How often it was lost since it last came up."""
+    unsent: Unsent | None = None
+    """What its ended processes have not sent, for hosts that take shards from it and come up later."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

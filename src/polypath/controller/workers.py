@@ -53,6 +53,7 @@ class Workers:
             messages.Fetched: self.fetched,
             messages.Answered: self.answered,
             messages.Failed: self.failed,
+            messages.Undelivered: self.undelivered,
             messages.Quiet: lambda report: self._core.quiet(report.executable, report.host),
         }
 
@@ -92,6 +93,27 @@ class Workers:
             self._give_up(island, event.cause)
         else:
             self._gather(island)
+        self._tell_unsent(island)
+
+    def _tell_unsent(self, island: Island) -> None:
+        """Nothing comes any more of the island's ended processes, nor of commands that were held for it and dropped."""
+        for number in island.hosts:
+            host = self._core.hosts[number]
+            if host.state not in (HostState.UP, HostState.LEAVING):
+                self._core.tell_unsent(host, island.held_since, self._island_failure(host))
+
+    def undelivered(self, report: messages.Undelivered) -> None:
+        """A stream from a host to another broke for good, and both live, or else more is told."""
+        core, host, to = self._core, self._core.hosts[report.host], self._core.hosts[report.to.host]
+        if to.peer != report.to:
+            return  # A process that has ended since.
+        failure = Failure(
+            Code.DATA_LOSS,
+            f"Host {host.id} of island {host.island} could not send to host {to.id} of island {to.island} "
+            f"({report.reason}), and what it was sending is lost; copy the arrays again.",
+        )
+        devices = tuple(device.id for device in host.devices)
+        core.send_if_up(to.id, messages.Unsent(host.id, devices, next(core.ids), failure))
 
     def left(self, report: messages.Left) -> None:
         """A snapshot is written: what it does not hold is lost with its process, which ends now."""

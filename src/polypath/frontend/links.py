@@ -19,8 +19,9 @@ from polypath.frontend.lean_server import bind
 from polypath.link import protocol
 from polypath.link.protocol import HEAD_BYTES, HEAD_HOST, MOST_NOTE, Head, Hello, HostAddress, Kind, Welcome
 from polypath.link.state import Due, LinkState
-from polypath.transport.bulk import TCP, UNIX, client_context
+from polypath.transport.bulk import TCP, UNIX
 from polypath.transport.keys import BulkKeys
+from polypath.transport.sending import client_context
 from polypath.types import HostId
 
 _log = logging.getLogger(__name__)

@@ -78,8 +78,15 @@ class Launcher(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def kill(self, host: HostId) -> None:
-        """End a host's process at once, if there is one; `on_exit` tells of it."""
+    async def kill(self, host: HostId, cause: str = "") -> None:
+        """End a host's process at once, if there is one; `on_exit` tells of it.
+
+        `cause` is then the cause that it tells, unless the process is not the host's own.
+        """
+
+    @abc.abstractmethod
+    async def kill_relay(self, relay: int, cause: str) -> None:
+        """End a relay's process at once, if there is one; `on_relay_exit` tells of it, with this cause."""
 
     def told_of_end(self, host: HostId, words: bytes) -> None:
         """What a process says of the end of one of the hosts that share it."""

@@ -61,6 +61,13 @@ def _why(error: OSError) -> str:
     return f"{error.strerror or error}; free memory or processes on this machine, or start fewer hosts."
 
 
+async def _kill(child: Child | None, cause: str) -> None:
+    if child is not None:
+        child.killed_for = child.killed_for or cause
+        child.process.kill()
+        await child.gone.wait()
+
+
 class LocalLauncher(Launcher):
     """Workers on this machine."""
 
@@ -108,10 +115,11 @@ class LocalLauncher(Launcher):
     async def start_relay(self, spec: RelaySpec) -> None:
         self._relays[spec.relay] = self.spawn_relay(spec, "polypath.transport.relay")
 
-    async def kill(self, host: HostId) -> None:
-        if worker := self._workers.get(host):
-            worker.process.kill()
-            await worker.gone.wait()
+    async def kill(self, host: HostId, cause: str = "") -> None:
+        await _kill(self._workers.get(host), cause)
+
+    async def kill_relay(self, relay: int, cause: str) -> None:
+        await _kill(self._relays.get(relay), cause)
 
     async def stop(self) -> None:
         await processes.end([*self._workers.values(), *self._relays.values()], self._grace)

@@ -79,12 +79,16 @@ class Child:
         self._pidfd = os.pidfd_open(self.process.pid)
         self.wanted = True
         """Whether its end is news."""
+        self.killed_for = ""
+        """Why we killed it, if we did and there is something to say; then this is how it ended."""
         self.gone = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
         tell(self.process, config)
 
     def cause(self) -> str:
         """How it ended, for people."""
+        if self.killed_for:
+            return self.killed_for
         status = self.process.returncode
         # Of a process that was killed from outside, the last line tells nothing.
         told = status != 0 and -status not in (signal.SIGKILL, signal.SIGTERM)

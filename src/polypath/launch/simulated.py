@@ -67,7 +67,7 @@ class SimulatedLauncher(LocalLauncher):
         child = self._relays[spec.relay] = self.spawn_relay(spec, "polypath.worker.simulated")
         self._places.update(dict.fromkeys(spec.hosts, child))
 
-    async def kill(self, host: HostId) -> None:
+    async def kill(self, host: HostId, cause: str = "") -> None:
         if (running := self._running.get(host)) is not None:
             number, place = running
             processes.tell(place.process, msgspec.json.encode(HostOrder(number, host)))

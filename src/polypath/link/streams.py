@@ -14,8 +14,9 @@ from typing import Any, Final, Protocol
 
 from polypath.link import protocol
 from polypath.link.protocol import Hello, Kind
-from polypath.transport.bulk import TCP, UNIX, client_context, server_context, wake, widen
+from polypath.transport.bulk import TCP, UNIX, server_context, wake, widen
 from polypath.transport.keys import BulkKeys
+from polypath.transport.sending import client_context
 
 _CONNECT_TIMEOUT: Final = 10.0
 """Seconds."""

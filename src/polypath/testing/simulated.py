@@ -122,7 +122,9 @@ class SimulatedWorker:
             case messages.Snapshot():
                 return [messages.Left(self.host, tuple(self.values))]
             case _:
-                assert isinstance(command, messages.Peers | messages.Return), f"{command} is not simulated"
+                assert isinstance(command, messages.Peers | messages.Return | messages.Unsent), (
+                    f"{command} is not simulated"
+                )
         return []
 
     def _deliver(self, what: messages.Delivery) -> None:
@@ -236,6 +238,7 @@ class SimulatedCluster:
         self.controller.check()
 
     def _do(self, effects: list[Effect]) -> None:
+        stopped: list[HostId] = []
         for effect in effects:
             match effect:
                 case events.Send(hosts=hosts, sequence=sequence, command=command):
@@ -250,7 +253,7 @@ class SimulatedCluster:
                     for host in hosts:
                         self.starting.append(self._started(host, island, host in snapshots))
                 case events.Stop(host=host):
-                    self.kill(host)
+                    stopped.append(host)  # Ended a little later, as a process would be.
                 case events.Later():
                     assert not self._later, "one is to come already"
                     self._later = True
@@ -261,6 +264,8 @@ class SimulatedCluster:
                     self.located[at.host] = at.address
                 case events.Share() | events.Discard() | events.Call() | events.Release():
                     pass
+        for host in stopped:
+            self.kill(host)
 
     def _started(self, host: HostId, island: IslandId, restored: bool) -> SimulatedWorker:
         first = host * self._per_host

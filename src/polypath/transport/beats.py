@@ -1,8 +1,8 @@
 """Heartbeats of one end of a connection, as a state machine without I/O or a clock of its own.
 
-An end sends a beat when it has sent nothing for a quarter of the patience, and gives the other end up when it
-has heard nothing for the whole of it. Anything that comes counts as heard, not only beats. Both ends of a
-connection must have the same patience. Each takes about four steps per patience:
+An end steps four times per patience. In a step it gives the other end up if it has heard nothing for the whole
+patience; else it sends a beat, unless it has just sent something. Anything that comes counts as heard, not only
+beats. Both ends of a connection must have the same patience. A step:
 
     if beats.silent(now):   # give the other end up
     elif beats.due(now):    # send a beat, then beats.sent(now)
@@ -43,7 +43,7 @@ class Beats:
 
     @property
     def interval(self) -> float:
-        """Seconds between two steps, and between two beats where nothing else is sent."""
+        """Seconds between two steps."""
         return self.patience / _BEATS
 
     def heard(self, now: float) -> None:
@@ -55,8 +55,8 @@ class Beats:
         self._sent = now
 
     def due(self, now: float) -> bool:
-        """Whether a beat is to be sent."""
-        return now - self._sent >= self.interval
+        """Whether a beat is to be sent: nothing was for half an interval, since a timer may fire a little early."""
+        return now - self._sent >= self.interval / 2
 
     def silent(self, now: float) -> bool:
         """Whether the other end has been silent for the patience."""

@@ -1,8 +1,14 @@
 """Bulk streams: what is big goes from one process of the cluster to another on a stream for just that.
 
 On one machine that is a unix socket in the cluster's folder, over networks TLS: an authenticated stream of
-AES-GCM, which carries several times what ZeroMQ's CURVE does. A connection goes one way and begins with the
-secret that only the cluster's own processes are told. Bytes are read to where they stay, and sent from where they are.
+AES-GCM, which carries several times what ZeroMQ's CURVE does. Bytes are read to where they stay, and sent from where
+they are. This is the end that takes; `sending` has the other.
+
+    sender to listener   the cluster's secret, `WHO`; then for each shard `HEAD`, tag, header, data
+    listener to sender   `TAKEN` for each shard that was read whole
+
+The shards of a sender are numbered from 0. Should a stream break, the sender makes another and sends again from the
+first shard that it has no `TAKEN` for; the listener drops what it has already.
 """
 
 from __future__ import annotations
@@ -12,7 +18,6 @@ import hmac
 import logging
 import mmap
 import os
-import queue
 import socket
 import ssl
 import struct
@@ -24,6 +29,7 @@ import msgspec
 
 from polypath.errors import ProtocolError
 from polypath.transport.keys import BulkKeys
+from polypath.types import HostId
 
 log = logging.getLogger(__name__)
 
@@ -33,27 +39,32 @@ Take = Callable[[str, bytes, memoryview], None]
 UNIX: Final = "unix:"
 TCP: Final = "tcp://"
 _IPC: Final = "ipc://"
-_HEAD: Final = struct.Struct("<HIQ")
+HEAD: Final = struct.Struct("<HIQ")
 """Lengths of tag, header and data."""
+WHO: Final = struct.Struct("<I16sQ")
+"""The sender's host, a name that no other sender has, and the number of the first shard that follows."""
+TAKEN: Final = b"\1"
 _MOST_HEADER: Final = 1 << 24
 _MOST_BYTES: Final = 1 << 40
-_MAPPED: Final = 1 << 18
+MAPPED: Final = 1 << 18
 """Bytes from which on memory is mapped: it begins at a page, and so devices of a CPU share it."""
 _SEND_BUFFER: Final = 1 << 19
 """Bytes. The kernel takes twice that, or as much as it lets anybody have."""
 _HELLO_TIMEOUT: Final = 30
 """Seconds that who connects has to say who he is."""
 _BACKLOG: Final = 4096
-_NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
-"""OpenSSL's: hosts' clocks may differ, and the certificate lives no longer than its cluster."""
 
 
 class Listener:
     """Where others send to. They can connect at once, and are heard from `start` on."""
 
-    def __init__(self, listen: str, keys: BulkKeys) -> None:
-        """`listen` is `ipc://PATH`, or `tcp://HOST` for a port of its own."""
+    def __init__(self, listen: str, keys: BulkKeys, patience: float) -> None:
+        """`listen` is `ipc://PATH`, or `tcp://HOST` for a port of its own.
+
+        A network that gives no sign of life for `patience` seconds ends its streams.
+        """
         self._keys = keys
+        self._patience = patience
         self._tls = server_context(keys) if listen.startswith(TCP) else None
         if self._tls is not None:
             self._socket = socket.create_server((listen.removeprefix(TCP), 0), backlog=_BACKLOG)
@@ -66,12 +77,31 @@ class Listener:
             self._socket.listen(_BACKLOG)
             self.address = UNIX + path
         self._lock = threading.Lock()
-        self._streams: set[socket.socket] = set()
+        self._streams: dict[socket.socket, HostId | None] = {}
+        """Those that are open, and whose they are, once that is known."""
+        self._taken: dict[bytes, int] = {}
+        """How many shards of each sender were taken."""
+        self._drains: list[tuple[set[socket.socket], Callable[[], None]]] = []
+        """What is to be called once all these streams have ended."""
         self._closed = False
 
     def start(self, take: Take) -> None:
         """Give `take` what comes. Once."""
         threading.Thread(target=self._accept, args=(take,), name="shards", daemon=True).start()
+
+    def drain(self, host: HostId, then: Callable[[], None]) -> None:
+        """Read what a host has sent on its present streams, end these, and call `then`, from any thread.
+
+        If the host is still there, it sends again on a new stream what was cut off.
+        """
+        with self._lock:
+            streams = {stream for stream, whose in self._streams.items() if whose == host}
+            for stream in streams:
+                wake(stream, socket.SHUT_RD)  # The kernel still hands out what came before.
+            if streams:
+                self._drains.append((streams, then))
+        if not streams:
+            then()
 
     def close(self) -> None:
         """Take nothing more, also of what is on its way."""
@@ -92,119 +122,58 @@ class Listener:
     def _serve(self, stream: socket.socket, take: Take) -> None:
         try:
             if self._tls is not None:
+                keep_alive(stream, self._patience)
                 stream = self._tls.wrap_socket(stream, server_side=True, do_handshake_on_connect=False)
             with self._lock:
                 if self._closed:
                     return
-                self._streams.add(stream)
+                self._streams[stream] = None
             stream.settimeout(_HELLO_TIMEOUT)
             if isinstance(stream, ssl.SSLSocket):
                 stream.do_handshake()
-            self._admit(stream)
+            host, sender, number = self._admit(stream)
+            with self._lock:
+                self._streams[stream] = host
             stream.settimeout(None)
-            while _receive(stream, take):
-                pass
+            while (shard := _receive(stream)) is not None:
+                with contextlib.suppress(OSError):  # A sender that has ended may have left more to read.
+                    stream.sendall(TAKEN)
+                if self._is_new(sender, number):
+                    _give(take, *shard)
+                number += 1
+                del shard
         except (OSError, ProtocolError) as error:
             if not self._closed:
                 log.warning("A stream of shards ended: %s", error)
         finally:
-            with self._lock:
-                self._streams.discard(stream)
-            stream.close()
+            self._ended(stream)
 
-    def _admit(self, stream: socket.socket) -> None:
-        secret = bytearray(len(self._keys.secret))
+    def _admit(self, stream: socket.socket) -> tuple[HostId, bytes, int]:
+        secret, who = bytearray(len(self._keys.secret)), bytearray(WHO.size)
         if not fill(stream, memoryview(secret)) or not hmac.compare_digest(secret, self._keys.secret.encode()):
             raise ProtocolError("Somebody connected who is not of this cluster.")
+        if not fill(stream, memoryview(who)):
+            raise ProtocolError("Somebody connected and did not say who it is.")
+        return WHO.unpack(who)
 
-
-class Sender:
-    """Sends to one listener, in order, on a thread of its own; connects when there is something to send."""
-
-    def __init__(self, address: str, keys: BulkKeys) -> None:
-        self._address = address
-        self._keys = keys
-        self._queue: queue.SimpleQueue[tuple[bytes, bytes | memoryview] | None] = queue.SimpleQueue()
-        self._stream: socket.socket | None = None
-        self._lock = threading.Lock()
-        self._closed = False
-        self._thread = threading.Thread(target=self._send_all, name="shards out", daemon=True)
-        self._thread.start()
-
-    def send(self, tag: str, header: bytes, data: bytes | memoryview) -> None:
-        """Send without waiting, from any thread; `data` must stay as it is."""
-        if self._closed:
-            return
-        name = tag.encode()
-        self._queue.put((_HEAD.pack(len(name), len(header), len(data)) + name + header, data))
-
-    def close(self, linger: float) -> None:
-        """Send nothing more; what is queued has `linger` seconds to leave."""
-        self._queue.put(None)
-        self._thread.join(linger)
+    def _is_new(self, sender: bytes, number: int) -> bool:
+        """Whether the shard was not taken before, on a stream that broke. It is now."""
         with self._lock:
-            self._closed = True
-            if self._stream is not None:
-                wake(self._stream)
+            if number < self._taken.get(sender, 0):
+                return False
+            self._taken[sender] = number + 1
+            return True
 
-    def _send_all(self) -> None:
-        try:
-            while self._send_next():
-                pass
-        except OSError as error:
-            # Who takes no shards is at its end: the head tells of it, and those who wait for others are told.
-            if not self._closed:
-                log.warning("Shards for %s are lost: %s", self._address, error)
-        finally:
-            with self._lock:
-                self._closed = True
-                if self._stream is not None:
-                    self._stream.close()
-            while not self._queue.empty():
-                self._queue.get()
-
-    def _send_next(self) -> bool:
-        # What is sent is held in here alone, so that it is freed while the thread waits for more.
-        message = self._queue.get()
-        if message is None or self._closed:
-            return False
-        if self._stream is not None:
-            with contextlib.suppress(OSError):
-                _write(self._stream, *message)
-                return True
-            # The network broke the stream, say: the other end has dropped its half of the shard.
-        _write(self._connect(), *message)
-        return True
-
-    def _connect(self) -> socket.socket:
-        stream = _connect(self._address, self._keys)
+    def _ended(self, stream: socket.socket) -> None:
         with self._lock:
-            if self._closed:
-                stream.close()
-                raise ConnectionAbortedError("nothing is to be sent any more")
-            before, self._stream = self._stream, stream
-        if before is not None:
-            before.close()
-        stream.sendall(self._keys.secret.encode())
-        return stream
-
-
-def _connect(address: str, keys: BulkKeys) -> socket.socket:
-    if address.startswith(TCP):
-        host, _, port = address.removeprefix(TCP).rpartition(":")
-        stream = socket.create_connection((host, int(port)), _HELLO_TIMEOUT)
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream = client_context(keys.certificate).wrap_socket(stream)
-        stream.settimeout(None)
-        return stream
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    widen(stream)
-    try:
-        stream.connect(address.removeprefix(UNIX))
-    except OSError:
+            self._streams.pop(stream, None)
+            for streams, _ in self._drains:
+                streams.discard(stream)
+            drained = [then for streams, then in self._drains if not streams]
+            self._drains = [drain for drain in self._drains if drain[0]]
         stream.close()
-        raise
-    return stream
+        for then in drained:
+            then()
 
 
 def widen(stream: socket.socket) -> None:
@@ -212,35 +181,30 @@ def widen(stream: socket.socket) -> None:
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
 
-def _write(stream: socket.socket, head: bytes, data: bytes | memoryview) -> None:
-    if len(data) < _MAPPED:
-        stream.sendall(head + data)
-    else:
-        stream.sendall(head)
-        stream.sendall(data)
-
-
-def _receive(stream: socket.socket, take: Take) -> bool:
-    """Whether something came before the stream ended."""
-    head = bytearray(_HEAD.size)
+def _receive(stream: socket.socket) -> tuple[str, bytes, memoryview] | None:
+    """What came: tag, header, data; None if the stream ended before."""
+    head = bytearray(HEAD.size)
     if not fill(stream, memoryview(head)):
-        return False
-    tag_size, header_size, size = _HEAD.unpack(head)
+        return None
+    tag_size, header_size, size = HEAD.unpack(head)
     if header_size > _MOST_HEADER or size > _MOST_BYTES:
         raise ProtocolError(f"A shard of {size} bytes with a header of {header_size} is announced.")
     names, data = bytearray(tag_size + header_size), memoryview(room(size))
     if not fill(stream, memoryview(names)) or not fill(stream, data):
         raise ProtocolError("a shard was cut off")
+    return names[:tag_size].decode("utf-8", "replace"), bytes(names[tag_size:]), data
+
+
+def _give(take: Take, tag: str, header: bytes, data: memoryview) -> None:
     try:
-        take(names[:tag_size].decode("utf-8", "replace"), bytes(names[tag_size:]), data)
+        take(tag, header, data)
     except msgspec.MsgspecError as error:
         log.warning("Dropped a malformed shard: %s", error)
-    return True
 
 
 def room(size: int) -> mmap.mmap | bytearray:
     """New memory for what comes; mapped, and so at a page's begin, unless it is small."""
-    return bytearray(size) if size < _MAPPED else mapped(size)
+    return bytearray(size) if size < MAPPED else mapped(size)
 
 
 def mapped(size: int) -> mmap.mmap:
@@ -268,10 +232,20 @@ def fill(stream: Source, memory: memoryview) -> bool:
     return True
 
 
-def wake(stream: socket.socket) -> None:
+def wake(stream: socket.socket, how: int = socket.SHUT_RDWR) -> None:
     """End what a thread waits for on a socket, which it then closes."""
     with contextlib.suppress(OSError):  # It has ended by itself.
-        socket.socket.shutdown(stream, socket.SHUT_RDWR)  # TLS's own would let the thread read on, unencrypted.
+        socket.socket.shutdown(stream, how)  # TLS's own would let the thread read on, unencrypted.
+
+
+def keep_alive(stream: socket.socket, patience: float) -> None:
+    """Have the kernel send heartbeats, and break the stream if the other machine answers nothing for the patience."""
+    seconds = max(1, round(patience / 4))
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(patience * 1000)))
 
 
 def server_context(keys: BulkKeys) -> ssl.SSLContext:
@@ -285,14 +259,4 @@ def server_context(keys: BulkKeys) -> ssl.SSLContext:
         context.load_cert_chain(f"/proc/self/fd/{handle}")
     finally:
         os.close(handle)
-    return context
-
-
-def client_context(certificate: str) -> ssl.SSLContext:
-    """For who connects, and knows the other end by its certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False  # There is one certificate, the cluster's, wherever its hosts are.
-    context.verify_flags |= _NO_CHECK_TIME
-    context.load_verify_locations(cadata=certificate)
     return context

@@ -5,9 +5,11 @@ and one PULL for all reports. Who does not hold a key of this cluster is refused
 from __future__ import annotations
 
 import asyncio
+import collections
+import contextlib
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import zmq
@@ -25,7 +27,8 @@ from polypath.transport.keys import (
     secure_client,
     secure_server,
 )
-from polypath.transport.links import Take
+from polypath.transport.links import Silent, Take
+from polypath.transport.pulse import LowerPulse, UpperPulse
 from polypath.types import HostId
 
 log = logging.getLogger(__name__)
@@ -44,9 +47,9 @@ class _Worker:
 
 
 class HeadSockets:
-    """The head's ends (`links.HeadLinks`), on one asyncio loop, which also calls `take`."""
+    """The head's ends (`links.HeadLinks`), on one asyncio loop, which also calls `take` and `silent`."""
 
-    def __init__(self, address: str, keys: KeyPair, take: Take) -> None:
+    def __init__(self, address: str, keys: KeyPair, take: Take, silent: Silent, patience: float) -> None:
         self.refused_frames = self.refused_keys = 0
         self._take = take
         self._keys = keys
@@ -59,13 +62,16 @@ class HeadSockets:
         secure_server(self._reports, keys, "reports")
         self._reports.bind(address)
         self.address = endpoint(self._reports)
+        self._pulse = UpperPulse(patience, lambda hosts: self.send(hosts, 0, b""), silent)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(descriptor(self._reports), self._drain)
 
     def expect(self, host: HostId, incarnation: int, key: str) -> None:
         self._workers[host] = _Worker(incarnation, key)
+        self._pulse.expect(host)
 
     def drop(self, host: HostId) -> None:
+        self._pulse.forget(host)
         worker = self._workers.pop(host, None)
         if worker is not None and worker.socket is not None:
             worker.socket.close(linger=0)
@@ -80,6 +86,7 @@ class HeadSockets:
         return sent
 
     def close(self) -> None:
+        self._pulse.stop()
         self._loop.remove_reader(descriptor(self._reports))
         for host in tuple(self._workers):
             self.drop(host)
@@ -113,9 +120,11 @@ class HeadSockets:
         worker = self._workers.get(host)
         if worker is None or worker.incarnation != incarnation:
             return  # The last words of a worker that was replaced.
+        self._pulse.heard(host)
         if kind == frames.HELLO:
             self._connect(worker, hellos.decode(parts[1]))
-        else:
+            self._pulse.connected(host)
+        elif kind != frames.BEAT:
             self._take(host, kind, parts[1])
 
     def _connect(self, worker: _Worker, hello: Hello) -> None:
@@ -130,37 +139,68 @@ class HeadSockets:
 class WorkerSocket:
     """A worker's end (`links.WorkerEnd`)."""
 
-    def __init__(self, link: WorkerLink) -> None:
+    def __init__(self, link: WorkerLink, silent: Callable[[str], None]) -> None:
         self._link = link
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._stop_guard = guard(self._context, ("commands",), lambda _, key: key == link.head_key.encode())
         self._commands, address = listen(self._context, link, "commands")
+        self._reading = threading.Lock()
+        """Held by who reads: the thread of `receive` and `poll`, or that of the heartbeat while the other is busy."""
+        self._came = False
+        self._read_already: collections.deque[tuple[int, bytes]] = collections.deque()
         self._lock = threading.Lock()
         self._reports = self._context.socket(zmq.PUSH)
         self._reports.set_hwm(0)
         secure_client(self._reports, link.keys, link.head_key)
         self._reports.connect(link.reports)
         self.send(frames.HELLO, msgspec.msgpack.encode(Hello(link.host, link.incarnation, link.keys.public, address)))
+        self._pulse = LowerPulse(link.patience, self._anything_came, lambda: self.send(frames.BEAT, b""), silent)
+        self._pulse.start()
 
     def receive(self) -> tuple[int, bytes]:
-        parts = self._commands.recv_multipart()
-        if len(parts) != 2:
-            raise ProtocolError(f"A command has {len(parts)} frames instead of 2.")
-        return frames.unpack_sequence(parts[0]), parts[1]
+        with self._reading:
+            while not self._read_already:
+                self._read()
+            return self._read_already.popleft()
 
     def poll(self, descriptor: int) -> bool:
-        poller = zmq.Poller()
-        poller.register(descriptor, zmq.POLLIN)
-        poller.register(self._commands, zmq.POLLIN)
-        return descriptor not in dict(poller.poll())
+        with self._reading:
+            while not self._read_already:
+                poller = zmq.Poller()
+                poller.register(descriptor, zmq.POLLIN)
+                poller.register(self._commands, zmq.POLLIN)
+                if descriptor in dict(poller.poll()):
+                    return False
+                self._read()
+        return True
+
+    def _read(self, flags: int = 0) -> None:
+        parts = self._commands.recv_multipart(flags)
+        self._came = True
+        if len(parts) != 2:
+            raise ProtocolError(f"A command has {len(parts)} frames instead of 2.")
+        if parts[1]:  # Else it is a beat.
+            self._read_already.append((frames.unpack_sequence(parts[0]), parts[1]))
+
+    def _anything_came(self) -> bool:
+        if self._reading.acquire(blocking=False):
+            try:
+                with contextlib.suppress(zmq.Again):
+                    self._read(zmq.NOBLOCK)
+            finally:
+                self._reading.release()
+        came, self._came = self._came, False
+        return came
 
     def send(self, kind: int, data: bytes) -> None:
         sender = frames.pack_sender(self._link.host, self._link.incarnation, kind)
-        with self._lock:
+        # The queue has no bound; but one whose key was refused has no queue any more, and is ended by its silence.
+        with self._lock, contextlib.suppress(zmq.Again):
             if not self._reports.closed:
-                self._reports.send_multipart((sender, data), copy=len(data) < _COPIED)
+                self._reports.send_multipart((sender, data), flags=zmq.DONTWAIT, copy=len(data) < _COPIED)
 
     def close(self, linger: float) -> None:
+        self._pulse.stop()
         self._commands.close(linger=0)
         with self._lock:
             self._reports.close(linger=int(linger * 1000))

@@ -40,6 +40,10 @@ SERVING: Final = 7
 """A relay is ready for those below it, at this address."""
 ENDED: Final = 8
 """A host that shares its process with others ended, after all that it reported."""
+BEAT: Final = 9
+"""The link lives (`beats`). No payload; downwards, a command without bytes says so."""
+SILENT: Final = 10
+"""A node below was silent for so many seconds, and is to be given up."""
 
 COMMAND: Final = 1
 EXPECT: Final = 2
@@ -61,6 +65,7 @@ _DOWN: Final = struct.Struct("<BQI")
 _ANSWER: Final = struct.Struct("<QI")
 _QUESTION: Final = struct.Struct("<Q")
 _FROM: Final = struct.Struct("<IIB")
+_SILENT: Final = struct.Struct("<d")
 _HOST: Final = 4
 _SEQUENCE: Final = struct.Struct("<Q")
 _SENDER: Final = struct.Struct("<III")
@@ -194,6 +199,17 @@ def unpack_from(data: bytes) -> tuple[int, int, int, bytes]:
     if len(data) < _FROM.size:
         raise ProtocolError("What a relay hands on is cut short.")
     return *_FROM.unpack_from(data), data[_FROM.size :]
+
+
+def pack_silent(seconds: float) -> bytes:
+    return _SILENT.pack(seconds)
+
+
+def unpack_silent(data: bytes) -> float:
+    """For how many seconds a node was silent."""
+    if len(data) != _SILENT.size:
+        raise ProtocolError(f"A silence is told in {len(data)} bytes instead of {_SILENT.size}.")
+    return _SILENT.unpack(data)[0]
 
 
 def pack_hosts(hosts: Iterable[HostId]) -> bytes:

@@ -14,7 +14,7 @@ import msgspec
 
 from polypath.errors import ProtocolError
 from polypath.messages import AnyReport, Command, encode
-from polypath.transport import ends, frames
+from polypath.transport import beats, ends, frames
 from polypath.transport.bulk import TCP
 from polypath.transport.frames import Down
 from polypath.transport.keys import BulkKeys, KeyPair, WorkerLink
@@ -55,14 +55,23 @@ class HeadChannel:
         address: str,
         on_report: Callable[[AnyReport], None],
         on_ended: Callable[[HostId, bytes], None] = lambda _, __: None,
+        on_silent: Callable[[Node, float], None] = lambda _, __: None,
     ) -> None:
-        """`on_ended` is told what a process says of the end of one of its hosts."""
+        """`on_ended` is told what a process says of the end of one of its hosts.
+
+        `on_silent` is told of a worker, or a relay, that sent nothing for so many seconds, and is to end it.
+
+        Raises:
+            ClusterError: the environment has a patience that is none.
+        """
+        self._patience = beats.patience()
         self._on_report = on_report
         self._on_ended = on_ended
+        self._on_silent = on_silent
         self._network = not address.startswith(SCHEME)
         self._keys = KeyPair.new(network=self._network)
         self._bulk: BulkKeys | None = None
-        self._links = ends.below(address, self._keys, self._take)
+        self._links = ends.below(address, self._keys, self._take, on_silent, self._patience)
         self._routes = Routes()
         self._incarnations: dict[Node, int] = {}
         self._above: dict[Node, Node | None] = {}
@@ -138,7 +147,7 @@ class HeadChannel:
             self._unsettled[number] = path[0]
             self._settled.clear()
             address, key = self._relays[above].address.result(), self._relays[above].key
-        return WorkerLink(node, incarnation, address, key, keys, self._bulk_keys(listen), listen)
+        return WorkerLink(node, incarnation, address, key, keys, self._bulk_keys(listen), listen, self._patience)
 
     def _bulk_keys(self, listen: str) -> BulkKeys:
         if self._bulk is None:
@@ -204,6 +213,8 @@ class HeadChannel:
         relay = self._relays.get(node)
         if kind == frames.ENDED:
             self._on_ended(node, payload)
+        elif kind == frames.SILENT:
+            self._on_silent(node, frames.unpack_silent(payload))
         elif relay is not None and kind == frames.SERVING:
             if not relay.address.done():
                 relay.address.set_result(payload.decode("utf-8", "replace"))

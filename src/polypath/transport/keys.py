@@ -82,6 +82,8 @@ class WorkerLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The cluster's: by it a worker knows another that sends it a shard, however early that is."""
     listen: str
     """Where it listens: `ipc://PATH` (it appends a suffix) or `tcp://ADDRESS`."""
+    patience: float
+    """Seconds of silence after which it gives up who is above, and is given up."""
 
 
 class _Provider:

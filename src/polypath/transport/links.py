@@ -12,10 +12,12 @@ from polypath.types import HostId
 
 Take = Callable[[HostId, int, bytes], None]
 """Takes (host, kind, payload) of a report. Raises ProtocolError or msgspec's where it cannot be."""
+Silent = Callable[[HostId, float], None]
+"""Is told of a worker that sent nothing, not even a beat, for so many seconds; once, unless it is expected again."""
 
 
 class HeadLinks(Protocol):
-    """The head's ends of all workers' links."""
+    """The head's ends of all workers' links, which beat by themselves."""
 
     address: str
     """Where workers connect."""
@@ -41,7 +43,7 @@ class HeadLinks(Protocol):
 
 
 class WorkerEnd(Protocol):
-    """A worker's end of its link."""
+    """A worker's end of its link, which beats by itself as long as it is open."""
 
     def receive(self) -> tuple[int, bytes]:
         """The next command's sequence number and bytes; waits for it.

@@ -59,9 +59,11 @@ class Relay:
         address = f"unix:{link.listen.removeprefix('ipc://')}.below" if on_machine else f"{link.listen}:*"
         self.over = asyncio.Event()
         """Set when nothing will come from above any more."""
+        self.left_alone = ""
+        """Why this end of the link gave the other up, if it did."""
         self._loop = asyncio.get_running_loop()
-        self._below = ends.below(address, link.keys, self._hand_up)
-        self._above = ends.above(link)
+        self._below = ends.below(address, link.keys, self._hand_up, self._silent, link.patience)
+        self._above = ends.above(link, self._left_alone)
         self._incarnations: dict[Node, int] = {}
         self._routes = Routes()
         self._answers = Answers()
@@ -161,6 +163,15 @@ class Relay:
         if told == frames.EXCEPTION:
             self._tell(self._answers.count(frames.unpack_exception(words)[0], (teller,)))
 
+    def _silent(self, node: Node, seconds: float) -> None:
+        """Somebody below was silent: the head ends it."""
+        told = frames.pack_silent(seconds)
+        self._above.send(frames.FROM, frames.pack_from(node, self._incarnations.get(node, 0), frames.SILENT, told))
+
+    def _left_alone(self, reason: str) -> None:
+        self.left_alone = reason
+        self._loop.call_soon_threadsafe(self.over.set)
+
     def _tell(self, answers: Iterable[Joined]) -> None:
         for question, hosts, body in answers:
             self._above.send(frames.ANSWER, frames.pack_answer(question, frames.pack_hosts(hosts), body))
@@ -171,6 +182,8 @@ async def _main(link: WorkerLink) -> None:
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), relay.over.set)
     await relay.over.wait()
     relay.close()
+    if relay.left_alone:
+        sys.exit(relay.left_alone)  # On standard error, and so its last words.
 
 
 def main() -> None:

@@ -16,16 +16,17 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 import msgspec
 
 from polypath.aio import TaskSet
 from polypath.errors import ProtocolError
-from polypath.transport.frames import COMMAND_HEAD, HELLO, REPORT_HEAD, Hello, StreamReader, hellos
+from polypath.transport.frames import BEAT, COMMAND_HEAD, HELLO, REPORT_HEAD, Hello, StreamReader, hellos
 from polypath.transport.keys import WorkerLink
-from polypath.transport.links import Take
+from polypath.transport.links import Silent, Take
+from polypath.transport.pulse import LowerPulse, UpperPulse
 from polypath.types import HostId
 
 log = logging.getLogger(__name__)
@@ -33,12 +34,13 @@ log = logging.getLogger(__name__)
 SCHEME: Final = "unix:"
 _READ: Final = 1 << 18
 _BACKLOG: Final = 4096
+_BEAT: Final = REPORT_HEAD.pack(0, BEAT)
 
 
 class HeadStreams:
-    """The head's ends (`links.HeadLinks`), on one asyncio loop, which also calls `take`."""
+    """The head's ends (`links.HeadLinks`), on one asyncio loop, which also calls `take` and `silent`."""
 
-    def __init__(self, address: str, take: Take) -> None:
+    def __init__(self, address: str, take: Take, silent: Silent, patience: float) -> None:
         self.address = address
         self.refused_frames = self.refused_keys = 0
         self._take = take
@@ -48,15 +50,18 @@ class HeadStreams:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._listener.bind(address.removeprefix(SCHEME))
         self._listener.listen(_BACKLOG)  # From here on workers can connect; they are taken once the loop runs.
+        self._pulse = UpperPulse(patience, lambda hosts: self.send(hosts, 0, b""), silent)
         self._server: asyncio.Server | None = None
         self._tasks = TaskSet(lambda error: log.error("Workers cannot connect.", exc_info=error))
         self._tasks.start(self._serve())
 
     def expect(self, host: HostId, incarnation: int, key: str) -> None:
         self._expected[host] = (incarnation, key)
+        self._pulse.expect(host)
 
     def drop(self, host: HostId) -> None:
         self._expected.pop(host, None)
+        self._pulse.forget(host)
         if connection := self._workers.pop(host, None):
             connection.close()
 
@@ -71,6 +76,7 @@ class HeadStreams:
         return sent
 
     def close(self) -> None:
+        self._pulse.stop()
         if self._server is not None:
             self._server.close()
         self._listener.close()
@@ -106,7 +112,11 @@ class HeadStreams:
             self.refused_keys += 1
             raise PermissionError(f"Nobody is expected who says he is host {hello.host}.")
         self._workers[hello.host] = connection
+        self._pulse.connected(hello.host)
         return hello.host
+
+    def heard(self, host: HostId) -> None:
+        self._pulse.heard(host)
 
     def take(self, host: HostId, kind: int, payload: bytes) -> None:
         """Hand a report on; one that makes no sense is dropped."""
@@ -148,13 +158,15 @@ class _Connection(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._host is not None:
+            self._links.heard(self._host)
         try:
             for kind, payload in self._reader.feed(self._buffer[:nbytes]):
                 if self._transport is None:
                     return  # Closed by what an earlier frame said.
                 if self._host is None:
                     self._host = self._links.admit(self, kind, payload)
-                else:
+                elif kind != BEAT:
                     self._links.take(self._host, kind, payload)
         except PermissionError as error:
             log.warning("Closed a connection: %s", error)
@@ -196,36 +208,67 @@ class _Connection(asyncio.BufferedProtocol):
 class WorkerStream:
     """A worker's end (`links.WorkerEnd`)."""
 
-    def __init__(self, link: WorkerLink) -> None:
+    def __init__(self, link: WorkerLink, silent: Callable[[str], None]) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(link.reports.removeprefix(SCHEME))
         self._lock = threading.Lock()
+        """Held by who sends."""
+        self._reading = threading.Lock()
+        """Held by who reads: the thread of `receive` and `poll`, or that of the heartbeat while the other is busy."""
+        self._came = False
         self._buffer = memoryview(bytearray(_READ))
         self._reader = StreamReader(COMMAND_HEAD)
         self._frames: collections.deque[tuple[int, bytes]] = collections.deque()
+        self._pulse = LowerPulse(link.patience, self._anything_came, self._beat, silent)
         self.send(HELLO, msgspec.msgpack.encode(Hello(link.host, link.incarnation, link.keys.public)))
+        self._pulse.start()
 
     def receive(self) -> tuple[int, bytes]:
         frames = self._frames
-        while not frames:
-            self._read()
-        return frames.popleft()
+        with self._reading:
+            while not frames:
+                self._read()
+            return frames.popleft()
 
     def poll(self, descriptor: int) -> bool:
-        while not self._frames:
-            poll = select.poll()
-            poll.register(descriptor, select.POLLIN)
-            poll.register(self._socket, select.POLLIN)
-            if descriptor in {found for found, _ in poll.poll()}:
-                return False
-            self._read()
+        with self._reading:
+            while not self._frames:
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN)
+                poll.register(self._socket, select.POLLIN)
+                if descriptor in {found for found, _ in poll.poll()}:
+                    return False
+                self._read()
         return True
 
-    def _read(self) -> None:
-        size = self._socket.recv_into(self._buffer)
+    def _read(self, flags: int = 0) -> None:
+        size = self._socket.recv_into(self._buffer, 0, flags)
         if not size:
             raise ConnectionError("The head has closed the link.")
-        self._frames.extend(self._reader.feed(self._buffer[:size]))
+        self._came = True
+        for frame in self._reader.feed(self._buffer[:size]):
+            if frame[1]:  # Else it is a beat.
+                self._frames.append(frame)
+
+    def _anything_came(self) -> bool:
+        if self._reading.acquire(blocking=False):
+            try:
+                with contextlib.suppress(OSError):  # Nothing is there, or the end, which the next `receive` finds.
+                    self._read(socket.MSG_DONTWAIT)
+            finally:
+                self._reading.release()
+        came, self._came = self._came, False
+        return came
+
+    def _beat(self) -> None:
+        # Never waits: another thread may be held up in sending to a head that takes nothing.
+        # Five bytes go whole or not at all.
+        if self._lock.acquire(blocking=False):
+            try:
+                with contextlib.suppress(OSError):
+                    self._socket.send(_BEAT, socket.MSG_DONTWAIT)
+            finally:
+                self._lock.release()
 
     def send(self, kind: int, data: bytes) -> None:
         # The head never waits for a worker, so this does not wait for long.
@@ -233,5 +276,6 @@ class WorkerStream:
             self._socket.sendall(REPORT_HEAD.pack(len(data), kind) + data)
 
     def close(self, linger: float) -> None:
+        self._pulse.stop()
         with self._lock:
             self._socket.close()

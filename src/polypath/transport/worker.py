@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import logging
 import threading
 import time
@@ -11,14 +12,18 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from polypath.errors import ProtocolError
-from polypath.messages import AnyCommand, Peer, Report, Return, Snapshot, decode_command
+from polypath.messages import AnyCommand, OutOfTurn, Peer, Report, Snapshot, decode_command
 from polypath.transport import ends, frames
-from polypath.transport.bulk import Listener, Sender, Take
+from polypath.transport.bulk import Listener, Take
 from polypath.transport.keys import WorkerLink
 from polypath.transport.reports import pack_report
+from polypath.transport.sending import Sender
 from polypath.types import HostId
 
 log = logging.getLogger(__name__)
+
+OnLost = Callable[[Peer, str], None]
+"""Takes (peer, reason): what was queued for the peer was dropped."""
 
 
 class WorkerChannel:
@@ -28,13 +33,17 @@ class WorkerChannel:
     may be called from any.
     """
 
-    def __init__(self, link: WorkerLink) -> None:
+    def __init__(self, link: WorkerLink, on_silent: Callable[[str], None] = log.error) -> None:
+        """`on_silent` is called once, with a sentence, if the head was silent for the link's patience.
+
+        It is called on a thread of the channel's.
+        """
         self._last_sequence = -1
         self._backlog: collections.deque[AnyCommand] = collections.deque()
-        self._on_return: Callable[[Return], None] | None = None
+        self._on_out_of_turn: Callable[[OutOfTurn], None] | None = None
         self.peers = PeerChannel(link)
         self._me = frames.pack_hosts((link.host,))
-        self._end = ends.above(link)
+        self._end = ends.above(link, on_silent)
 
     def receive(self) -> AnyCommand:
         """The next command, waiting for it.
@@ -52,7 +61,7 @@ class WorkerChannel:
     def wait(self, descriptor: int) -> bool:
         """Wait until `descriptor` is readable: True; or until a command came that ends this worker: False.
 
-        Other commands that come meanwhile are kept for `receive`, in order, but for what `on_return` takes.
+        Other commands that come meanwhile are kept for `receive`, in order, but for what `on_out_of_turn` takes.
         """
         while True:
             if any(isinstance(command, Snapshot) for command in self._backlog):
@@ -60,14 +69,14 @@ class WorkerChannel:
             if not self._end.poll(descriptor):
                 return True
             command = self._read()
-            if isinstance(command, Return) and self._on_return is not None:
-                self._on_return(command)
+            if isinstance(command, OutOfTurn) and self._on_out_of_turn is not None:
+                self._on_out_of_turn(command)
             elif command is not None:
                 self._backlog.append(command)
 
-    def on_return(self, take: Callable[[Return], None]) -> None:
-        """Give each `Return` that comes during `wait` to `take`: a wait may be for just that."""
-        self._on_return = take
+    def on_out_of_turn(self, take: Callable[[OutOfTurn], None]) -> None:
+        """Give commands of these kinds that come during `wait` to `take`: a wait may be for just that."""
+        self._on_out_of_turn = take
 
     def send(self, report: Report) -> None:
         """Send a report to the head."""
@@ -101,18 +110,29 @@ class PeerChannel:
 
     def __init__(self, link: WorkerLink) -> None:
         self._keys = link.bulk
+        self._patience = link.patience
+        self._on_lost: OnLost = lambda _, __: None
         self._lock = threading.Lock()
         self._peers: dict[HostId, Peer] = {}
         self._senders: dict[HostId, Sender] = {}
         self._waiting: dict[HostId, list[tuple[str, bytes, bytes | memoryview]]] = {}
         self._listener = Listener(
-            f"{link.listen}.shards" if link.listen.startswith("ipc://") else link.listen, self._keys
+            f"{link.listen}.shards" if link.listen.startswith("ipc://") else link.listen, self._keys, link.patience
         )
         self.me = Peer(link.host, self._listener.address, ())
 
-    def listen(self, on_shard: Take) -> None:
-        """Call `on_shard(tag, header, data)` for each shard that comes, from a thread of its sender's. Once."""
+    def listen(self, on_shard: Take, on_lost: OnLost) -> None:
+        """Call `on_shard(tag, header, data)` for each shard that comes, from a thread of its sender's. Once.
+
+        `on_lost(peer, reason)` is called, from a thread too, when what was queued for a peer cannot be sent and is
+        dropped. What is queued later is tried again.
+        """
+        self._on_lost = on_lost
         self._listener.start(on_shard)
+
+    def drain(self, host: HostId, then: Callable[[], None]) -> None:
+        """Call `then`, from any thread, once all is read that has come from a host on its present streams."""
+        self._listener.drain(host, then)
 
     def connect(self, peers: Iterable[Peer]) -> None:
         """Where to send shards for these from now on; what has no address is away."""
@@ -140,8 +160,10 @@ class PeerChannel:
 
     def _sender(self, host: HostId) -> Sender:
         sender = self._senders.get(host)
-        if sender is None:
-            sender = self._senders[host] = Sender(self._peers[host].address, self._keys)
+        if sender is None or sender.closed:
+            peer = self._peers[host]
+            lost = functools.partial(self._on_lost, peer)
+            sender = self._senders[host] = Sender(peer.address, self._keys, self.me.host, self._patience, lost)
         return sender
 
     def close(self, linger: float) -> None:

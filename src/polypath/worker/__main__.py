@@ -53,6 +53,12 @@ def take_links(link: WorkerLink) -> LinkServer:
     return LinkServer(address, link.bulk, patience())
 
 
+def end_alone(reason: str) -> None:
+    """End this process, whatever its threads wait for: nobody is there to tell it anything any more."""
+    logging.getLogger(__name__).error("The process ends: %s", reason)
+    os._exit(1)
+
+
 def main() -> None:
     """Run until told to end."""
     die_with_parent()
@@ -84,11 +90,11 @@ def run() -> None:
     from polypath.worker.server import Worker
 
     link = msgspec.json.decode(config.control, type=WorkerLink)
-    channel = WorkerChannel(link)
+    channel = WorkerChannel(link, end_alone)
     waits.watch_with(channel.wait)
     clients = take_links(link)
     worker = Worker(config, channel, executor, waits, clients)
-    channel.on_return(worker.returned)
+    channel.on_out_of_turn(worker.take_out_of_turn)
     gc.freeze()  # What was imported stays, and is not looked through again and again.
     gc.set_threshold(10_000)  # Nor are the results of each step that has hundreds.
     try:

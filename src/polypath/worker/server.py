@@ -75,7 +75,7 @@ class Worker:
         self._executor = executor
         self._waits = waits
         self.store: Final = Store()
-        self._post = PeerPost(channel.peers)
+        self._post = PeerPost(channel.peers, lambda to, reason: channel.send(m.Undelivered(config.host, to, reason)))
         self._lanes = Lanes()
         self._transfers = Transfers(executor, self.store, self._post, waits, self._lanes)
         self._link = links.address
@@ -118,9 +118,10 @@ class Worker:
             m.Forget: lambda command: store.forget(command.values),
             m.Compile: self._programs.compile,
             m.Unload: lambda command: self._programs.unload(command.executable),
-            m.Return: self.returned,
+            m.Return: self._callbacks.returned,
             **self._questions.handlers(),
             m.Peers: lambda command: self._post.connect(command.peers),
+            m.Unsent: self._post.give_up,
         }
         """As `store`, `programs` and `busy`, for who applies commands to many workers. One worker takes its own."""
 
@@ -145,9 +146,9 @@ class Worker:
             self._channel.send(answer)
         return True
 
-    def returned(self, command: m.Return) -> None:
-        """Take the answer of a client's function; also while a command is being applied."""
-        self._callbacks.returned(command)
+    def take_out_of_turn(self, command: m.OutOfTurn) -> None:
+        """Take what ends waits, also while a command is being applied that waits."""
+        self.handlers[type(command)](command)
 
     def cancel(self, reason: str) -> None:
         """End every wait of the apply loop; from any thread."""

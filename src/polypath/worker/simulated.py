@@ -6,13 +6,15 @@ shards, one for clients' links; one thread that applies commands, host after hos
 (`lockstep`). A command is read once for all of them.
 
 That thread may wait for shards that hosts of this process send each other: it applies a command to all of
-its hosts before the next, so what it waits for was started before.
+its hosts before the next, so what it waits for was started before. It may also wait for shards from other
+processes, and so hears meanwhile of those that will not come.
 
 Standard input has a `WorkerLink` on its first line, then orders to start and to end hosts; its end is the process's.
 """
 
 from __future__ import annotations
 
+import collections
 import gc
 import logging
 import os
@@ -20,7 +22,7 @@ import resource
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -37,11 +39,11 @@ from polypath.transport.reports import pack_report
 from polypath.transport.routes import Routes
 from polypath.transport.worker import PeerChannel
 from polypath.types import DeviceId, HostId
-from polypath.worker.__main__ import die_with_parent, take_links
+from polypath.worker.__main__ import die_with_parent, end_alone, take_links
 from polypath.worker.config import END, HostEnded, HostOrder, WorkerConfig, decode_config
 from polypath.worker.executors.null import NullExecutor
 from polypath.worker.lockstep import Lockstep
-from polypath.worker.peers import OnPeer, device_of
+from polypath.worker.peers import OnLost, OnPeer, device_of
 from polypath.worker.questions import Handler
 from polypath.worker.server import Worker
 from polypath.worker.waits import Waits
@@ -55,12 +57,15 @@ class SimulatedHosts:
     """The hosts of this process, and its links."""
 
     def __init__(self, link: WorkerLink) -> None:
-        self._above = ends.above(link)
+        self._above = ends.above(link, end_alone)
         self._routes = Routes()
         self._answers = Answers()
         self._lock = threading.Lock()
         self._compilers = ThreadPoolExecutor(1, "compile")
         self._waits = Waits()
+        self._waits.watch_with(self._watch)
+        self._held: collections.deque[Down] = collections.deque()
+        """What came while the thread waited, and is to be taken next."""
         self._hosts: dict[HostId, _Host] = {}
         self._workers: dict[HostId, Worker] = {}
         self._lockstep = Lockstep(self._workers, self._apply_to_each, self._answer)
@@ -74,8 +79,12 @@ class SimulatedHosts:
         """Apply commands, and orders from a descriptor, until that or the link ends."""
         rest = b""
         while True:
+            if self._held:
+                self._take(self._held.popleft())
+                continue
             if self._above.poll(orders):
-                self._read_command()
+                if (down := self._read()) is not None:
+                    self._take(down)
                 continue
             data = os.read(orders, 1 << 16)
             if not data:
@@ -116,14 +125,33 @@ class SimulatedHosts:
 
     # --- Commands -----------------------------------------------------------------------------
 
-    def _read_command(self) -> None:
+    def _read(self) -> Down | None:
         try:
             _, data = self._above.receive()
-            self._take(Down.unpack(data))
+            return Down.unpack(data)
+        except ProtocolError as error:
+            _log.warning("Dropped a malformed command: %s", error)
+            return None
+
+    def _watch(self, descriptor: int) -> bool:
+        """Wait until a descriptor is readable, and take meanwhile what a wait may be for."""
+        while self._above.poll(descriptor):
+            if (down := self._read()) is None:
+                continue
+            command = m.decode_command(down.body) if down.kind == frames.COMMAND else None
+            if isinstance(command, m.OutOfTurn):
+                self._apply_to_each(self._routes.hosts(down.route), command)
+            else:
+                self._held.append(down)
+        return True
+
+    def _take(self, down: Down) -> None:
+        try:
+            self._do(down)
         except (ProtocolError, msgspec.MsgspecError) as error:
             _log.warning("Dropped a malformed command: %s", error)
 
-    def _take(self, down: Down) -> None:
+    def _do(self, down: Down) -> None:
         if down.kind == frames.COMMAND:
             hosts = self._routes.hosts(down.route)
             if down.question:
@@ -240,8 +268,9 @@ class Shards:
         self._lock = threading.Lock()
         self._hosts: dict[DeviceId, HostId] = {}
         self._here: dict[HostId, OnPeer | None] = {}
+        self._on_lost: dict[HostId, OnLost] = {}
         self._waiting: dict[HostId, list[tuple[str, bytes, bytes | memoryview]]] = {}
-        channel.listen(self._arrived)
+        channel.listen(self._arrived, self._lost)
 
     def take_for(self, host: HostId, devices: Iterable[DeviceId]) -> None:
         """Take what comes for these devices: a host with them starts here."""
@@ -253,13 +282,15 @@ class Shards:
         """A host ended. What comes for it waits for its next start."""
         with self._lock:
             self._here[host] = None
+            self._on_lost.pop(host, None)
 
     def me(self, host: HostId) -> m.Peer:
         return msgspec.structs.replace(self._channel.me, host=host)
 
-    def listen(self, host: HostId, on_shard: OnPeer) -> None:
+    def listen(self, host: HostId, on_shard: OnPeer, on_lost: OnLost) -> None:
         with self._lock:
             self._here[host] = on_shard
+            self._on_lost[host] = on_lost
             waiting = self._waiting.pop(host, [])
         for tag, header, data in waiting:
             on_shard(tag, header, memoryview(data))
@@ -272,6 +303,14 @@ class Shards:
             self._arrived(tag, header, data)
         else:
             self._channel.send(host, tag, header, data)
+
+    def drain(self, host: HostId, then: Callable[[], None]) -> None:
+        """A stream is that of all hosts of a process, so it is not ended for one of them."""
+        self._channel.drain(host, then)
+
+    def _lost(self, peer: m.Peer, reason: str) -> None:
+        for on_lost in list(self._on_lost.values()):
+            on_lost(peer, reason)
 
     def _arrived(self, tag: str, header: bytes, data: bytes | memoryview) -> None:
         host = self._hosts[device_of(tag)]
@@ -291,8 +330,11 @@ class _Peers:
         self._shards = shards
         self.me = shards.me(host)
 
-    def listen(self, on_shard: OnPeer, /) -> None:
-        self._shards.listen(self._host, on_shard)
+    def listen(self, on_shard: OnPeer, on_lost: OnLost, /) -> None:
+        self._shards.listen(self._host, on_shard, on_lost)
+
+    def drain(self, host: HostId, then: Callable[[], None], /) -> None:
+        self._shards.drain(host, then)
 
     def connect(self, peers: tuple[m.Peer, ...]) -> None:
         self._shards.connect(peers)

@@ -40,7 +40,7 @@ class Transfers:
 
     def copy(self, command: Copy) -> None:
         sources = {source for source, _ in command.pairs if source in self._local}
-        value = self._source(command.value, sources, ((to, 0) for _, to in command.pairs), command.out)
+        value = self._source(command.value, sources, ((source, to, 0) for source, to in command.pairs), command.out)
         shards: dict[DeviceId, Shard | Pending] = {}
         for source, to in command.pairs:
             tag = tag_of(command.out, to, 0)
@@ -59,15 +59,15 @@ class Transfers:
                     self.read({to: shard}, partial(self._over_host, put))
             elif to in self._local:
                 pending = shards[to] = Pending(self._waits)
-                self._post.expect(tag, self._receive_whole(pending, to, command.memory_kind))
+                self._post.expect(tag, source, self._receive_whole(pending, to, command.memory_kind))
         self._made(command.out, shards)
         if command.donate and value is not None:
             self._donate(command.value, value)
 
     def reshard(self, command: Reshard) -> None:
         sources = {piece.source for target in command.targets for piece in target.pieces} & self._local
-        tags = ((t.device, i) for t in command.targets for i in range(len(t.pieces)))
-        value = self._source(command.value, sources, tags, command.out)
+        pieces = ((piece.source, t.device, i) for t in command.targets for i, piece in enumerate(t.pieces))
+        value = self._source(command.value, sources, pieces, command.out)
         shards: dict[DeviceId, Shard | Pending] = {}
         boxes: list[tuple[Target, int, Piece, _Assembly | None]] = []
         for target in command.targets:
@@ -81,7 +81,7 @@ class Transfers:
                     boxes.append((target, index, piece, assembly))
                 elif assembly is not None:
                     tag = tag_of(command.out, target.device, index)
-                    self._post.expect(tag, assembly.receiver(piece))
+                    self._post.expect(tag, piece.source, assembly.receiver(piece))
         if boxes:
             assert value is not None
             self.read({s: value.shard(s) for s in sources}, partial(self._cut, command.out, boxes))
@@ -115,12 +115,12 @@ class Transfers:
         self,
         value: ValueId,
         sources: set[DeviceId],
-        tags: Iterable[tuple[DeviceId, int]],
+        pieces: Iterable[tuple[DeviceId, DeviceId, int]],
         out: ValueId,
     ) -> Value | None:
         """The value to move from here, or None if nothing of it is here.
 
-        If it failed, the workers that wait for its pieces are told.
+        If it failed, the workers that wait for its `pieces` (source, target, index) from here are told.
         """
         if not sources:
             return None
@@ -129,8 +129,8 @@ class Transfers:
             for device in sources:
                 found.shard(device)
         except WorkerFailure as error:
-            for device, piece in tags:
-                if device not in self._local:
+            for source, device, piece in pieces:
+                if source in self._local and device not in self._local:
                     self._post.send(device, tag_of(out, device, piece), Header("", (), error.failure))
             raise
         return found

@@ -97,6 +97,17 @@ def test_a_kill_is_told_with_its_signal(tmp_path: Path) -> None:
     run(test)
 
 
+def test_a_worker_that_is_stopped_can_be_killed_and_it_is_told_why(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with launcher(tmp_path) as it:
+            pids = await it.launcher.start(0, [WorkerSpec(3, b"x")])
+            os.kill(pids[3], signal.SIGSTOP)
+            await it.launcher.kill(3, "did not answer")
+            assert await it.exits.get() == WorkerExit(3, pids[3], -9, "did not answer")
+
+    run(test)
+
+
 def test_a_failure_is_told_with_the_last_words_of_this_start(tmp_path: Path) -> None:
     async def test() -> None:
         (tmp_path / "worker-0.log").write_text("something old\n")

@@ -10,14 +10,14 @@ from polypath.transport.beats import Beats, patience
 # Patience is 8 s, so an end steps, and beats, every 2 s. A row is (moment, what happens, the answer of a question).
 HEARD, SENT, DUE, SILENT = Beats.heard, Beats.sent, Beats.due, Beats.silent
 STORIES = {
-    "a beat is due at once, and again after a quarter of the patience without a message": [
+    "a beat is due at once, and in the next step if nothing was sent since": [
         (0, DUE, True),
         (0, SENT, None),
-        (1.9, DUE, False),
-        (2, DUE, True),
-        (2.5, SENT, None),
+        (1.99, DUE, True),
+        (3.5, SENT, None),
         (4, DUE, False),
-        (4.5, DUE, True),
+        (4.49, DUE, False),
+        (6, DUE, True),
     ],
     "an end that was never heard is not silent": [(0, SILENT, False), (100, SILENT, False), (200, SILENT, False)],
     "an end is silent once the whole patience is over": [

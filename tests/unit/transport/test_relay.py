@@ -30,7 +30,8 @@ class Cluster:
         self.tree = Tree(HOSTS, 2)
         self.reports: asyncio.Queue[AnyReport] = asyncio.Queue()
         address = f"unix:{folder}/head" if self.on_machine else "tcp://127.0.0.1:*"
-        self.head = HeadChannel(address, self.reports.put_nowait)
+        self.silent: asyncio.Queue[tuple[int, float]] = asyncio.Queue()
+        self.head = HeadChannel(address, self.reports.put_nowait, on_silent=lambda *told: self.silent.put_nowait(told))
         self.workers: dict[int, WorkerChannel] = {}
         self.relays: dict[int, Relay] = {}
         self.sequence = 0
@@ -183,6 +184,34 @@ def test_a_key_that_no_relay_expects_is_refused(tmp_path: Path, scheme: str) -> 
             it.workers[2].send(Ready((2,), 8, None))
             assert await it.reports.get() == Ready((2,), 8, None)
             stranger.close(linger=0)
+
+    run(test)
+
+
+def test_who_stands_still_is_told_of(tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker below two relays, and a relay below another. Their threads send no beats by themselves any more."""
+    monkeypatch.setenv("POLYPATH_HEARTBEAT", "2")
+
+    async def test() -> None:
+        async with cluster(tmp_path, scheme) as it:
+            below = it.tree.relay_of(4)
+            for stopped in (it.workers[0]._end, it.relays[below]._above):
+                await asyncio.to_thread(stopped._pulse.stop)
+            assert {await it.silent.get(), await it.silent.get()} == {(0, 2), (below, 2)}
+            assert it.silent.empty()
+
+    run(test)
+
+
+def test_a_relay_that_is_left_alone_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYPATH_HEARTBEAT", "2")
+
+    async def test() -> None:
+        async with cluster(tmp_path, "unix") as it:
+            it.head._links._pulse.stop()
+            for number, relay in it.relays.items():
+                if it.tree.above(number)[-1].above is None:
+                    await relay.over.wait()
 
     run(test)
 

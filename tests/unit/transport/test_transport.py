@@ -34,21 +34,26 @@ class Pair:
         self.address = address
         self.loop = asyncio.new_event_loop()
         self.reports: list[AnyReport] = []
+        self.silent: list[tuple[int, float]] = []
         self.head: HeadChannel = self.loop.run_until_complete(self._open())
         self.workers: list[WorkerChannel] = []
         self.shards: queue.SimpleQueue[Shard] = queue.SimpleQueue()
+        self.lost: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
 
     async def _open(self) -> HeadChannel:
-        return HeadChannel(self.address, self.reports.append)
+        return HeadChannel(self.address, self.reports.append, on_silent=lambda *told: self.silent.append(told))
 
     def listen(self, host: int) -> str:
         """Where a worker does."""
         return "tcp://127.0.0.1" if self.address.startswith("tcp:") else f"ipc://{self.folder}/w{host}"
 
-    def worker(self, host: int) -> WorkerChannel:
+    def worker(self, host: int, on_silent: Callable[[str], None] = pytest.fail) -> WorkerChannel:
         link = self.head.link(host, 1, self.listen(host))
-        channel = WorkerChannel(link)
-        channel.peers.listen(lambda tag, header, data: self.shards.put((tag, header, bytes(data))))
+        channel = WorkerChannel(link, on_silent)
+        channel.peers.listen(
+            lambda tag, header, data: self.shards.put((tag, header, bytes(data))),
+            lambda peer, reason: self.lost.put((host, peer.host, reason)),
+        )
         self.workers.append(channel)
         channel.send(Ready((host,), 0, None))
         self.until(lambda: any(isinstance(r, Ready) and r.hosts == (host,) for r in self.reports))
@@ -164,6 +169,17 @@ def test_a_shard_for_a_host_that_is_away_waits(pair: Pair) -> None:
     assert pair.shards.get(timeout=30) == ("tag", b"header", b"data")
 
 
+def test_a_peer_that_cannot_be_reached_is_told_of_and_tried_again(pair: Pair) -> None:
+    first, second, third = (pair.worker(host) for host in range(3))
+    first.peers.connect([second.peers.me])
+    second.peers.close(0)
+    first.peers.send(1, "tag", b"header", b"data")
+    assert pair.lost.get(timeout=30)[:2] == (0, 1)
+    first.peers.connect([msgspec.structs.replace(third.peers.me, host=1)])
+    first.peers.send(1, "again", b"header", b"data")
+    assert pair.shards.get(timeout=30) == ("again", b"header", b"data")
+
+
 def test_waiting_ends_when_the_descriptor_is_readable(pair: Pair) -> None:
     worker = pair.worker(0)
     readable, writable = os.pipe()
@@ -205,6 +221,55 @@ def test_a_worker_that_lost_its_head_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError, match="closed the link"):
         worker.receive()
     pair.close()
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYPATH_HEARTBEAT", "2")
+
+
+def stop_beating(worker: WorkerChannel) -> None:
+    """As if its process were stopped: its thread sends nothing by itself any more."""
+    worker._end._pulse.stop()
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("pair", ["unix", "tcp"], indirect=True)
+def test_a_worker_that_stands_still_is_told_of_and_a_busy_one_is_not(pair: Pair) -> None:
+    """The busy one takes no command for the whole time, though some come."""
+    told: list[str] = []
+    stopped, busy = pair.worker(0, told.append), pair.worker(1, told.append)
+    pair.send(((1,), 1, Forget((1,))), ((1,), 2, Forget((2,))))
+    stop_beating(stopped)
+    pair.until(lambda: bool(pair.silent))
+    assert (pair.silent, told) == ([(0, 2)], [])
+    assert [busy.receive(), busy.receive()] == [Forget((1,)), Forget((2,))]
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("pair", ["unix", "tcp"], indirect=True)
+def test_a_worker_whose_link_broke_is_told_of(pair: Pair) -> None:
+    worker = pair.worker(0)
+    worker.close(linger=0)
+    pair.until(lambda: bool(pair.silent))
+    assert pair.silent == [(0, 2)]
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("pair", ["unix", "tcp"], indirect=True)
+def test_a_worker_that_never_connects_is_told_of(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polypath.transport.pulse.START_PATIENCE", 3.0)
+    pair.head.link(0, 1, pair.listen(0))
+    pair.until(lambda: bool(pair.silent))
+    assert pair.silent == [(0, 3)]
+
+
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("pair", ["unix", "tcp"], indirect=True)
+def test_a_worker_whose_head_stands_still_is_told(pair: Pair) -> None:
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    pair.worker(0, told.put)  # Nobody runs the head's loop from here on.
+    assert told.get(timeout=60) == "The head, or the relay above, did not answer for 2 s."
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

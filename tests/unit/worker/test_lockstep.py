@@ -44,7 +44,7 @@ class Channel:
         self.me = m.Peer(0, "", "")
         self.reports: list[m.Report] = []
 
-    def listen(self, _: object) -> None: ...
+    def listen(self, *_: object) -> None: ...
 
     def send(self, report: m.Report) -> None:
         self.reports.append(report)
