@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LATER: Final = 0.005
-"""Seconds until the controller does what can wait."""
 _LEAVING: Final = 30.0
 """Seconds until a host that is told to leave must have begun to."""
 
@@ -88,7 +86,6 @@ class Head:
             events.Start: lambda effect: self._tasks.start(self._start(effect)),
             events.Stop: lambda effect: self._tasks.start(self._launcher.kill(effect.host)),
             events.Discard: _discard,
-            events.Later: lambda _: asyncio.get_running_loop().call_later(_LATER, self.handle, events.Due()),
         }
 
     async def run(self, announce: Callable[[HeadReply], None]) -> None:
@@ -184,7 +181,7 @@ class Head:
     # --- Effects ------------------------------------------------------------------------------
 
     def _send(self, effect: events.Send) -> None:
-        self._channel.send(effect.hosts, effect.sequence, effect.command, more=effect.more)
+        self._channel.send(effect.hosts, effect.sequence, effect.command)
         if isinstance(effect.command, messages.Snapshot):
             for host in effect.hosts:
                 self._expect_to_leave(host, effect.command)
@@ -270,7 +267,7 @@ class Head:
 
         platform = self._controller.platform
         assert platform is not None, "the frontend serves once the workers are up"
-        return ClusterView(self._config.name, platform, self._controller.devices, self._controller.holds_much)
+        return ClusterView(self._config.name, platform, self._controller.devices)
 
     def _why_not(self) -> str:
         return (

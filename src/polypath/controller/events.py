@@ -366,14 +366,7 @@ class WorkerLost(Event, frozen=True):
     """For people: `killed by SIGKILL`, `exited with status 1`, ..."""
 
 
-# --- Time -------------------------------------------------------------------------------------
-
-
-class Due(Event, frozen=True):
-    """A few milliseconds have passed since `Later`."""
-
-
-AnyEvent = Open | Close | AnyRequest | Returned | WorkerStarted | WorkerLost | Due | AnyReport
+AnyEvent = Open | Close | AnyRequest | Returned | WorkerStarted | WorkerLost | AnyReport
 
 
 # --- Replies ----------------------------------------------------------------------------------
@@ -414,8 +407,6 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     hosts: tuple[HostId, ...]
     sequence: int
     command: Command
-    more: bool = False
-    """Whether another follows at once, to go with it."""
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -472,8 +463,4 @@ class Discard(msgspec.Struct, frozen=True):
     files: tuple[Shared, ...]
 
 
-class Later(msgspec.Struct, frozen=True, gc=False):
-    """Hand `Due` to the controller in a few milliseconds."""
-
-
-Effect = Send | Reply | Share | Call | Release | Unanswerable | Start | Stop | Discard | Later
+Effect = Send | Reply | Share | Call | Release | Unanswerable | Start | Stop | Discard

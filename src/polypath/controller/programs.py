@@ -217,7 +217,7 @@ class Programs:
         core.executions += 1
         asked = self.notices.early(session, request, outs, outs[:1])  # All are there, or fail, at the same time.
         question = asked[1] if asked is not None and asked[0] == executable.hosts else None
-        core.execute(
+        core.send(
             executable.hosts,
             messages.Execute(
                 executable.id,

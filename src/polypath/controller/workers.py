@@ -63,7 +63,6 @@ class Workers:
 
     def joined(self, report: messages.Joined) -> None:
         core, host = self._core, self._core.hosts[report.host]
-        core.forget_freed()  # After what made it, which may be held.
         self._move(host, HostState.UP)
         host.pid, host.devices, host.peer, host.losses = report.pid, report.devices, report.peer, 0
         core.platform = core.platform or report.platform
@@ -171,7 +170,6 @@ class Workers:
         )
         island = core.islands[host.island]
         island.loss = failure
-        core.forget_freed(without=host.id)
         core.fail([v for v in list(core.values.values()) if host.id in v.hosts], failure, without=host.id)
         for number, pending in list(core.pending.items()):
             if host.id in pending.waiting:

@@ -160,7 +160,6 @@ class SimulatedCluster:
         self.unanswerable: list[tuple[SessionId, int]] = []
         """Questions that no worker will answer."""
         self.outputs = 1
-        self._later = False
         self._snapshots: dict[HostId, SimulatedWorker] = {}
         self._ops = itertools.count(1)
         self._last_sequence = 0
@@ -173,7 +172,7 @@ class SimulatedCluster:
 
     def up(self) -> None:
         """Let every worker that starts join, and all queues run empty."""
-        while self.starting or self._later or any(worker.commands for worker in self.workers.values()):
+        while self.starting or any(worker.commands for worker in self.workers.values()):
             while self.starting:
                 self.join()
             self.settle()
@@ -185,16 +184,9 @@ class SimulatedCluster:
         self.handle(worker.joined())
 
     def settle(self) -> None:
-        """Deliver commands until there are none, nor any that come later."""
-        while any(self.deliver(host) for host in list(self.workers)) or self.due():
+        """Deliver commands until there are none."""
+        while any(self.deliver(host) for host in list(self.workers)):
             pass
-
-    def due(self) -> bool:
-        """Let some milliseconds pass; False if nobody waits for that."""
-        if waited := self._later:
-            self._later = False
-            self.handle(events.Due())
-        return waited
 
     def deliver(self, host: HostId) -> bool:
         """Let one worker take its next command; False if it has none."""
@@ -239,9 +231,6 @@ class SimulatedCluster:
                         self.starting.append(self._started(host, island, host in snapshots))
                 case events.Stop(host=host):
                     self.kill(host)
-                case events.Later():
-                    assert not self._later, "one is to come already"
-                    self._later = True
                 case events.Unanswerable(session=session, number=number):
                     self.unanswerable.append((session, number))
                 case events.Share() | events.Discard() | events.Call() | events.Release():
