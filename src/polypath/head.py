@@ -82,10 +82,8 @@ class Head:
         self._frontend: Frontend | None = None
         self._effects: dict[type, Callable[[Any], object]] = {
             events.Send: self._send,
-            events.Share: _share,
             events.Start: lambda effect: self._tasks.start(self._start(effect)),
             events.Stop: lambda effect: self._tasks.start(self._launcher.kill(effect.host)),
-            events.Discard: _discard,
         }
 
     async def run(self, announce: Callable[[HeadReply], None]) -> None:
@@ -234,7 +232,6 @@ class Head:
                 devices=config.devices_per_host or 0,
                 group_address=address,
                 cache_dir=config.cache_dir,
-                shared_dir=config.shared_dir,
                 snapshot=effect.snapshots.get(host, ""),
                 control=msgspec.Raw(msgspec.json.encode(link)),
             )
@@ -281,18 +278,6 @@ def _changed_since(folder: str, moment: float) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.stat(folder).st_mtime > moment - 1
     return False
-
-
-def _share(effect: events.Share) -> None:
-    for name in effect.names:
-        os.link(effect.source.path, name)
-    os.unlink(effect.source.path)
-
-
-def _discard(effect: events.Discard) -> None:
-    for file in effect.files:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(file.path)
 
 
 def _remove_sockets(folder: str, host: HostId) -> None:

@@ -28,14 +28,11 @@ from polypath.client.environment import (
     CLIENT_ATTRIBUTE,
     FOLDER_ATTRIBUTE,
     INSECURE_CREDENTIALS,
-    LARGE_TRANSFER_DIRECTORY,
-    LARGE_TRANSFER_THRESHOLD,
     PYTHON_ATTRIBUTE,
-    THRESHOLD_BYTES,
     is_ours,
     socket_path,
 )
-from polypath.client.folder import lasting_path, make_folder, shares_memory
+from polypath.client.folder import make_folder
 from polypath.client.watch import HeadWatch
 from polypath.errors import NotRunning
 from polypath.launch.runtime_dir import ClusterRecord
@@ -148,18 +145,17 @@ def _make_client() -> Any:
     if record is not None and record.stale:
         record = None
     folder = None if record is None else make_folder(Path(record.shared_dir))
-    shared = folder is not None and shares_memory(folder)
     stop_watch()
     if record is not None:
         _watch = HeadWatch(record, folder, hooks.session_ended)
     try:
-        client = _connect(target, folder, shared)
+        client = _connect(target, folder)
     except BaseException:
         stop_watch()
         if folder is not None:  # No session began that would remove it.
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    hooks.install(client, target, folder, shared)
+    hooks.install(client, target, folder)
     if _watch is not None and _watch.over:
         hooks.session_ended()
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
@@ -167,18 +163,13 @@ def _make_client() -> Any:
     return client
 
 
-def _connect(target: str, folder: Path | None, shared: bool) -> Any:
+def _connect(target: str, folder: Path | None) -> Any:
     proxy = _extend.ifrt_proxy
     options = proxy.ClientConnectionOptions()
     options.connection_timeout_in_seconds = _CONNECT_TIMEOUT
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     told: dict[str, bytes] = {CLIENT_ATTRIBUTE: _who().encode(), PYTHON_ATTRIBUTE: python.encode()}
     if folder is not None:
-        path = lasting_path(folder)
-        if shared:
-            # They stay set: jaxlib reads one now and the other at the first big transfer.
-            os.environ[LARGE_TRANSFER_DIRECTORY] = path
-            os.environ.setdefault(LARGE_TRANSFER_THRESHOLD, str(THRESHOLD_BYTES))
         told[FOLDER_ATTRIBUTE] = os.fsencode(folder)
     if is_ours(target):
         options.initialization_data = told

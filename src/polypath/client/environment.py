@@ -1,20 +1,11 @@
 """The variables with which a script of stock JAX finds a cluster.
 
-How big arrays travel is not among them. jaxlib's client writes a big array to a file
-`lt_<handle>` in the folder that `..._DIRECTORY` names, and the name holds no session: each session
-needs a folder of its own. So no shell exports one; our plugin makes it (`polypath.client.folder`)
-inside the cluster's folder in shared memory, sets the variables just before it connects, and
+Our plugin makes a folder for its session inside the cluster's folder in shared memory (`polypath.client.folder`), and
 tells the frontend in the session's `initialization_data`:
 
-    shared_dir: bytes   where this session's `lt_<handle>` files are, and its pipe `farewell`
+    shared_dir: bytes   the session's folder, with its pipe `farewell`
     client: bytes       who it is, for people
     python: bytes       its version of Python, such as 3.11
-
-A session without the first sends its bytes over gRPC, as does one whose user set
-`..._THRESHOLD_BYTES` to more than its arrays have.
-
-`POLYPATH_SHARED_MEMORY=0` is for a process that shares no memory with the workers, such as one in a container with a
-`/dev/shm` of its own: arrays then go over sockets in that folder, which both have to see.
 """
 
 from __future__ import annotations
@@ -23,13 +14,10 @@ from pathlib import PurePath
 from typing import Final
 
 INSECURE_CREDENTIALS: Final = "IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS"
-LARGE_TRANSFER_DIRECTORY: Final = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY"
 LARGE_TRANSFER_THRESHOLD: Final = "IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES"
 
-SHARED_MEMORY: Final = "POLYPATH_SHARED_MEMORY"
-
 THRESHOLD_BYTES: Final = 64 * 1024
-"""Arrays from here up go through shared memory, unless the user set the variable."""
+"""Arrays of fewer bytes are left to jaxlib's client, unless the user set the variable."""
 
 FOLDER_ATTRIBUTE: Final = "shared_dir"
 CLIENT_ATTRIBUTE: Final = "client"

@@ -1,38 +1,30 @@
 """Where arrays go between the cluster's workers and this process: a socket in the session's folder.
 
-Each worker that has something for this process opens a link, and a thread here serves it. One that shares
-memory sends the handles of its slots, and then says what is in which, and where it goes; else elements follow on
-the link, in either direction. Places are numpy's arrays, by numbers that the caller gives. A number that is not
+Each worker that has something for this process opens a link, and a thread here serves it. Elements follow on the
+link, in either direction. Places are numpy's arrays, by numbers that the caller gives. A number that is not
 there (any more) is passed over: nobody wants it.
 """
 
 from __future__ import annotations
 
 import logging
-import mmap
-import os
 import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 import numpy.typing as npt
 
 from polypath import elements
-from polypath.messages import LANDING, SLOT_BYTES, SLOTS, Landed, Wanted
+from polypath.messages import LANDING, Landed, Wanted
 from polypath.transport.bulk import fill, widen
 from polypath.types import DeviceId
 
 _log = logging.getLogger(__name__)
 
-_MESSAGE: Final = 1 << 12
-"""More bytes than a `Landed` has."""
-
-_landed = msgspec.msgpack.Decoder(Landed)
 _either: msgspec.msgpack.Decoder[Landed | Wanted] = msgspec.msgpack.Decoder(Landed | Wanted)
 
 
@@ -102,27 +94,8 @@ class Landing(ABC):
         """Take what comes, until it ends."""
 
 
-class SlotLanding(Landing):
-    """Of a process that shares memory with the workers."""
-
-    _kind = socket.SOCK_SEQPACKET
-
-    def _serve(self, link: socket.socket) -> None:
-        memory = _receive_memory(link)
-        while data := link.recv(_MESSAGE):
-            landed = _landed.decode(data)
-            self._place(landed, memory)
-            link.send(bytes((landed.slot,)))
-
-    def _place(self, landed: Landed, memory: mmap.mmap) -> None:
-        array = self._arrays.get(landed.number)
-        if array is not None:
-            room: npt.NDArray[Any] = np.ndarray(landed.shape, array.dtype, memory, landed.slot * SLOT_BYTES)
-            array[elements.box(landed.start, landed.shape)] = room
-
-
 class StreamLanding(Landing):
-    """Of a process that shares none: also hands arrays over."""
+    """Takes arrays and hands them over, on streams."""
 
     _kind = socket.SOCK_STREAM
 
@@ -164,13 +137,3 @@ class StreamLanding(Landing):
         link.sendall(bytes((shard is not None,)))
         if shard is not None:
             elements.send(link, shard)
-
-
-def _receive_memory(link: socket.socket) -> mmap.mmap:
-    _, handles, _, _ = socket.recv_fds(link, _MESSAGE, 1)
-    if not handles:
-        raise ConnectionResetError("the worker sent no memory")
-    try:
-        return mmap.mmap(handles[0], SLOTS * SLOT_BYTES, prot=mmap.PROT_READ)
-    finally:
-        os.close(handles[0])

@@ -18,7 +18,6 @@ import msgspec
 
 from polypath.controller.events import (
     CompileReshard,
-    Discard,
     Effect,
     Handle,
     Loaded,
@@ -43,7 +42,7 @@ from polypath.controller.state import (
     Unloading,
     Value,
 )
-from polypath.messages import Command, Delete, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload
+from polypath.messages import Command, Delete, Forget, Peer, Peers, Rebind, Shards, Unload
 from polypath.types import (
     SERVER_HANDLES,
     ArraySpec,
@@ -154,13 +153,8 @@ class Core:
             self.send(hosts, command)
 
     def drop_held(self, island: Island) -> None:
-        """Forget the commands that were held, and the files that they would have read, but not what ends something."""
-        held, island.held = island.held, []
-        island.held = [each for each in held if isinstance(each[1], Forget | Delete | Unload)]
-        puts = [command for _, command in held if isinstance(command, Put)]
-        files = [buffer.data for put in puts for buffer in put.buffers if isinstance(buffer.data, Shared)]
-        if files:
-            self.effects.append(Discard(tuple(files)))
+        """Drop the commands that were held, but not what ends something."""
+        island.held = [each for each in island.held if isinstance(each[1], Forget | Delete | Unload)]
 
     def ask(
         self,

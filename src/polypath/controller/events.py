@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from polypath.messages import AnyReport, Callbacks, Called, Command, HostBuffer, Results, Shared
+from polypath.messages import AnyReport, Callbacks, Called, Command, HostBuffer, Results
 from polypath.types import (
     ArraySpec,
     DeviceId,
@@ -162,7 +162,7 @@ class Bitcast(Request, frozen=True):
 
 
 class Fetch(Request, frozen=True):
-    """Copy a single-device (or fully replicated) array to the client. Reply: bytes or `Shared`."""
+    """Copy a single-device (or fully replicated) array to the client. Reply: memoryview."""
 
     array: Handle
     strides: tuple[int, ...] | None
@@ -395,7 +395,7 @@ class Executed(msgspec.Struct, frozen=True):
     """Empty where the client made the handles."""
 
 
-Result = None | bool | int | bytes | Shared | ProgramInfo | Loaded | Executed | Failure
+Result = None | bool | int | bytes | memoryview | ProgramInfo | Loaded | Executed | Failure
 
 
 # --- Effects ----------------------------------------------------------------------------------
@@ -407,13 +407,6 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     hosts: tuple[HostId, ...]
     sequence: int
     command: Command
-
-
-class Share(msgspec.Struct, frozen=True):
-    """Give the file of `source` more names, one per reader, and take its own away."""
-
-    source: Shared
-    names: tuple[str, ...]
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -457,10 +450,4 @@ class Stop(msgspec.Struct, frozen=True):
     host: HostId
 
 
-class Discard(msgspec.Struct, frozen=True):
-    """Shared memory that nobody will read: unlink it."""
-
-    files: tuple[Shared, ...]
-
-
-Effect = Send | Reply | Share | Call | Release | Unanswerable | Start | Stop | Discard
+Effect = Send | Reply | Call | Release | Unanswerable | Start | Stop

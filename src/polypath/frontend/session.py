@@ -31,13 +31,12 @@ from google.protobuf.message import DecodeError
 
 from polypath.controller.events import AnyRequest, Close, Executed, MakeErrors, Result
 from polypath.frontend.calls import Wait
-from polypath.frontend.host_buffers import HostBuffers, discard
+from polypath.frontend.host_buffers import HostBuffers
 from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.frontend.requests import HANDLERS, Answer, Handler, Scope, status
 from polypath.frontend.shardings import Shardings
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import Shared
 from polypath.types import ArraySpec, Failure, SessionId, Sharding
 
 Submit = Callable[[AnyRequest | Close], None]
@@ -148,7 +147,7 @@ class Session:
             self.buffers.drop(buffers)
             self._refuse(op, pending, refused.failure)
             return
-        self.buffers.hand_over(buffers)
+        self.buffers.drop(buffers)
         if isinstance(action, Answer):
             self._respond(op, pending, action.result)
         else:
@@ -186,8 +185,6 @@ class Session:
     def deliver(self, op: int, result: Result) -> None:
         """Answer a request."""
         if self._closed:
-            if isinstance(result, Shared):
-                discard(result)
             return
         pending = self._pending.pop(op)
         self._respond(op, pending, result if pending.refused is None else pending.refused)

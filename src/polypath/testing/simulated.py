@@ -109,7 +109,7 @@ class SimulatedWorker:
             case messages.Fetch(request=request, value=value, device=device):
                 self._need(value)
                 assert device in self.devices, f"host {self.host} was asked for device {device}"
-                return [messages.Fetched(self.host, request, messages.Inline(b"%d" % value))]
+                return [messages.Fetched(self.host, request, messages.Memory(memoryview(b"%d" % value)))]
             case messages.Import(out=out):
                 self.values.add(out)
             case messages.Await(request=request, values=values):
@@ -233,7 +233,7 @@ class SimulatedCluster:
                     self.kill(host)
                 case events.Unanswerable(session=session, number=number):
                     self.unanswerable.append((session, number))
-                case events.Share() | events.Discard() | events.Call() | events.Release():
+                case events.Call() | events.Release():
                     pass
 
     def _started(self, host: HostId, island: IslandId, restored: bool) -> SimulatedWorker:

@@ -14,7 +14,7 @@ import zmq
 
 from polypath.errors import ProtocolError
 from polypath.transport import frames
-from polypath.transport.frames import Hello, hellos
+from polypath.transport.frames import Buffer, Hello, hellos
 from polypath.transport.keys import (
     KeyPair,
     WorkerLink,
@@ -70,7 +70,8 @@ class HeadSockets:
         if worker is not None and worker.socket is not None:
             worker.socket.close(linger=0)
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, more: bool = False) -> int:
+    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, more: bool = False, tail: Buffer = b"") -> int:
+        data = b"".join((data, tail)) if tail else data
         number, copy, sent = frames.pack_sequence(sequence), len(data) < _COPIED, 0
         for host in hosts:
             worker = self._workers.get(host)
@@ -154,7 +155,8 @@ class WorkerSocket:
         poller.register(self._commands, zmq.POLLIN)
         return descriptor not in dict(poller.poll())
 
-    def send(self, kind: int, data: bytes) -> None:
+    def send(self, kind: int, data: Buffer, tail: Buffer = b"") -> None:
+        data = b"".join((data, tail)) if tail else data
         sender = frames.pack_sender(self._link.host, self._link.incarnation, kind)
         with self._lock:
             if not self._reports.closed:

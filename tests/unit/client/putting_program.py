@@ -30,8 +30,8 @@ def batched_block_until_ready(arrays: Any) -> None:
 
 lib.xla_client.batched_device_put = batched_device_put
 lib.xla_client.batched_block_until_ready = batched_block_until_ready
-putting.install(None)
-putting.install(None)  # once is enough
+putting.install()
+putting.install()  # once is enough
 
 
 def reached(function: Any, *args: Any) -> list[list[Any]]:

@@ -96,16 +96,6 @@ def test_an_end_without_a_reason_is_no_news(capfd: pytest.CaptureFixture[str], t
     assert capfd.readouterr().err == ""
 
 
-def test_an_array_that_did_not_get_through_is_the_reason(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    folder = make_folder(tmp_path)
-    assert folder is not None
-    (folder / "lt_7").write_bytes(b"half")
-    watch = HeadWatch(record(os.getpid()), folder)
-    Farewell(folder).say()
-    watch._stop_at_exit()  # pyright: ignore[reportPrivateUsage]
-    assert "values: an array got no further than 4 bytes into shared memory in" in capfd.readouterr().err
-
-
 def test_nobody_is_told_who_does_not_listen(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     assert folder is not None

@@ -12,7 +12,8 @@ import pytest
 from test_frontend_session import Client, failure, on_device
 
 from polypath.controller import events
-from polypath.frontend.host_buffers import HostBuffers, SharedMemory
+from polypath.frontend.client_folder import ClientFolders
+from polypath.frontend.host_buffers import HostBuffers
 from polypath.frontend.refused import Refused
 from polypath.frontend.requests import Scope, colocated
 from polypath.frontend.session import Session
@@ -104,8 +105,10 @@ def test_a_question_that_goes_with_an_execution(elements: int | None) -> None:
 
 
 def test_a_refused_execution_answers_no_question(tmp_path: Path) -> None:
-    clients = [Client(), Client(tmp_path)]
-    notices = Reader(tmp_path, 8)
+    folder = tmp_path / "client"
+    folder.mkdir()
+    clients = [Client(), Client(ClientFolders(tmp_path).claim(str(folder)))]
+    notices = Reader(folder, 8)
     for client in clients:
         found, _ = failure(asyncio.run(client.response(loaded_executable_execute=executing(9, args_handles=[0]))))
         assert found == Code.INVALID_ARGUMENT
@@ -118,7 +121,7 @@ def executing(question: int, elements: int | None = None, **fields: object) -> p
     return pb.LoadedExecutableExecuteRequest(loaded_executable_handle=1, execute_options=options, **fields)
 
 
-def test_cpu_devices_beside_accelerators_are_listed(tmp_path: Path) -> None:
+def test_cpu_devices_beside_accelerators_are_listed() -> None:
     def device(id_: int, platform: str) -> Device:
         kind = "cpu" if platform == "cpu" else "NVIDIA H200"
         return Device(id_, 0, 0, id_ % 2, platform, kind, ("device",), {"colocation_id": id_ % HOST_CPU})
@@ -126,9 +129,8 @@ def test_cpu_devices_beside_accelerators_are_listed(tmp_path: Path) -> None:
     devices = (device(0, "cuda"), device(1, "cuda"), device(HOST_CPU, "cpu"), device(HOST_CPU + 1, "cpu"))
     view = ClusterView("gpus", Platform("cuda", "cuda 13", "0.10.2", {}), devices)
     assert view.default_devices(2) == (0, 1)
-    shared = SharedMemory(tmp_path)
     controller = fakes.FakeController()
-    session = Session(7, view, HostBuffers(shared, shared.claim(None)), controller.submit)
+    session = Session(7, view, HostBuffers(ClientFolders(None).claim(None)), controller.submit)
     session.serve(pb.IfrtRequest(request_metadata=pb.RequestMetadata(op_id=1), init_request=pb.InitRequest()))
     (data,) = session._responses
     init = pb.IfrtResponse.FromString(data).init_response

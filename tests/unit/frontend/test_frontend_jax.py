@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import frontend_fakes as fakes
+import pytest
 
 from polypath.controller import events
-from polypath.frontend import ClusterView, Frontend
+from polypath.frontend import ClusterView, Frontend, host_buffers
 from polypath.frontend.calls import ServerKind
-from polypath.messages import Shared
 from polypath.types import Code, Failure, Platform
 
 SCRIPT = Path(__file__).with_name("jax_client.py")
@@ -98,22 +98,24 @@ def test_arrays_of_every_type_go_and_come_back(folder: Path, server: ServerKind)
     )
 
 
-def test_large_arrays_go_through_shared_memory(folder: Path, server: ServerKind) -> None:
-    mine = folder / "client"
-    mine.mkdir()
-    controller = fakes.FakeController()
+def test_files_of_arrays_are_refused_in_one_sentence(folder: Path, server: ServerKind, tmp_path: Path) -> None:
     output = jax_on(
         folder,
         server,
-        controller,
-        "arrays",
-        str(mine),
-        IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY=str(mine),
+        fakes.FakeController(),
+        "refused",
+        IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY=str(tmp_path),
         IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES="1000000",
     )
-    assert "done True" in output
-    sources = [b.data for put in controller.of(events.Put) for a in put.arrays for b in a.buffers]
-    assert [data.size for data in sources if isinstance(data, Shared)] == [12_000_000]
+    assert "unset IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY" in output
+
+
+def test_an_array_that_is_too_large_is_refused_in_one_sentence(
+    folder: Path, server: ServerKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_buffers, "MOST_INLINE", 1 << 20)
+    output = jax_on(folder, server, fakes.FakeController(), "refused")
+    assert "A host buffer of 12000000 bytes is too large for a cluster" in output
 
 
 def test_a_program_runs(folder: Path, server: ServerKind) -> None:

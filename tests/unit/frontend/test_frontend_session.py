@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import frontend_fakes as fakes
 import pytest
@@ -13,21 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polypath.controller import events
-from polypath.frontend.host_buffers import HostBuffers, SharedMemory
+from polypath.frontend.client_folder import ClientFolder, ClientFolders
+from polypath.frontend.host_buffers import HostBuffers
+from polypath.frontend.refused import Refused
 from polypath.frontend.requests import HANDLERS
 from polypath.frontend.session import Session
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import PROGRAM_OPTION, Shared
+from polypath.messages import PROGRAM_OPTION
 from polypath.types import Code, Failure
 
 
 class Client:
     """One session, what it submits and what it answers."""
 
-    def __init__(self, shared: Path | None = None) -> None:
+    def __init__(self, folder: ClientFolder | None = None) -> None:
         self.controller = fakes.FakeController()
-        self.shared = SharedMemory(shared)
-        self.buffers = HostBuffers(self.shared, self.shared.claim(None))
+        self.buffers = HostBuffers(folder or ClientFolders(None).claim(None))
         self.session = Session(7, fakes.view(4), self.buffers, self.controller.submit)
         self.controller.deliver = lambda reply: self.session.deliver(reply.op, reply.result)
         self.op = 0
@@ -371,23 +371,28 @@ def test_a_status_is_told_only_where_asked_for() -> None:
     asyncio.run(main())
 
 
-def test_the_end_is_told_once_and_frees_files(tmp_path: Path) -> None:
+def test_the_end_is_told_once() -> None:
+    client = Client()
+    client.buffers.store(1, b"12345678")
+    client.session.close()
+    client.session.close()
+    assert client.controller.events == [events.Close(7)]
+    assert len(client.buffers) == 0
+    client.session.deliver(1, memoryview(b"late"))
+
+
+def test_a_request_for_a_buffer_that_was_refused_is_refused_for_the_same_reason() -> None:
     async def main() -> None:
-        client = Client(tmp_path)
-        (tmp_path / "lt_1").write_bytes(b"12345678")
-        (tmp_path / "lt_2").write_bytes(b"never announced")
-        client.buffers.store_file(1, 8)
-        assert (tmp_path / "lt_2").exists()
-        assert not (tmp_path / "lt_1").exists()
-        client.session.close()
-        client.session.close()
-        assert client.controller.events == [events.Close(7)]
-        late = tmp_path / "late"
-        late.write_bytes(b"x")
-        client.session.deliver(1, Shared(str(late), 1))
+        client = Client()
+        why = Refused(Code.RESOURCE_EXHAUSTED, "too much")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(client.ask(make_array_from_host_buffer=put(1)))
+            await asyncio.sleep(0)
+            client.buffers.refuse(put(1).host_buffer_handle, why)
+        assert [event.failure for event in client.controller.of(events.MakeErrors)] == [why.failure]
+        assert len(client.buffers) == 0
 
     asyncio.run(main())
-    assert not list(tmp_path.iterdir())
 
 
 def test_malformed_bytes_end_the_session() -> None:

@@ -24,7 +24,7 @@ _CUT = "CAMaAQIiAgAB"
 
 def compile_(request: Any, options: str = "PluginCompileOptions", prefix: str = "__serialized_plugin_program ") -> Any:
     view = fakes.view(4)
-    buffers = cast(Any, SimpleNamespace(own_folder=lambda: Path("/client")))
+    buffers = cast(Any, SimpleNamespace(folder=SimpleNamespace(path=lambda: Path("/client"))))
     scope = Scope(1, view, buffers, Shardings(view))
     program = pb.Serialized(type_name="xla::ifrt::PluginProgram", data=(prefix + json.dumps(request)).encode())
     return compile_plugin(

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from polypath.messages import AnyReport, Await, Fetched, Forget, Inline, Ready
+from polypath.messages import AnyReport, Await, Fetched, Forget, Memory, Ready
 from polypath.transport import HeadChannel, WorkerChannel
 from polypath.transport.relay import Relay
 from polypath.transport.tree import Tree
@@ -54,8 +54,8 @@ class Cluster:
         link = self.head.link(host, incarnation, f"ipc://{self.folder}/w{host}.{incarnation}", self.tree.relay_of(host))
         await self.head.settled()
         worker = self.workers[host] = WorkerChannel(link)
-        worker.send(Fetched(host, 0, Inline(b"up")))
-        assert await self.reports.get() == Fetched(host, 0, Inline(b"up"))
+        worker.send(Fetched(host, 0, Memory(memoryview(b"up"))))
+        assert await self.reports.get() == Fetched(host, 0, Memory(memoryview(b"up")))
 
     def send(self, hosts: tuple[int, ...], command: Await | Forget) -> None:
         self.sequence += 1

@@ -28,31 +28,27 @@ from polypath.client.hooks import (
 )
 from polypath.client.hooks.cluster import connect, disconnect, takes_numbers
 from polypath.client.hooks.interrupts import give_up_interrupted
-from polypath.client.hooks.pacing import Pace
-from polypath.client.landing import Landing, SlotLanding, StreamLanding
+from polypath.client.landing import StreamLanding
 
 __all__ = ["give_up_interrupted", "install", "session_ended", "uninstall"]
 
 _log = logging.getLogger(__name__)
 
-_landing: Landing | None = None
+_landing: StreamLanding | None = None
 
 
-def install(client: Any, target: str, folder: Path | None, shares_memory: bool) -> None:
-    """Have the hooks serve the cluster at `target`, which `client` is connected to.
-
-    `folder` is the session's, and `shares_memory` tells whether arrays go through it as files.
-    """
+def install(client: Any, target: str, folder: Path | None) -> None:
+    """Have the hooks serve the cluster at `target`, which `client` is connected to; `folder` is the session's."""
     global _landing
     uninstall()
     connect(client, target)
     for module in (analysis, arrays, callbacks, copying, dlpack, donating, partitioning, programs):
         module.install()
-    _landing = None if folder is None else _land(folder, shares_memory)
+    _landing = None if folder is None else _land(folder)
     getting.install(client, _landing)
-    sending.install(client, _landing if isinstance(_landing, StreamLanding) else None)
+    sending.install(client, _landing)
     waiting.install(client, folder)
-    putting.install(Pace(folder) if folder is not None and shares_memory else None)
+    putting.install()
 
 
 def session_ended() -> None:
@@ -72,11 +68,11 @@ def uninstall() -> None:
     disconnect()
 
 
-def _land(folder: Path, shares_memory: bool) -> Landing | None:
+def _land(folder: Path) -> StreamLanding | None:
     if not takes_numbers():
         return None
     try:
-        return SlotLanding(folder) if shares_memory else StreamLanding(folder)
+        return StreamLanding(folder)
     except OSError as error:  # Its name is too long for a socket, say.
         _log.info("Arrays go through the head: %s", error)
         return None

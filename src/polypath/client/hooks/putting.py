@@ -33,13 +33,12 @@ from jax._src.interpreters import pxla
 from polypath.client import memory
 from polypath.client.environment import THRESHOLD_BYTES
 from polypath.client.hooks.cluster import host_arrays, is_cluster, replace, typed_array
-from polypath.client.hooks.pacing import Pace
 
 WAIT_BYTES: Final = 16 << 20
 """From this size on, a put waits until the workers have the array, which costs less than to copy it first."""
 
 _SMALL_BYTES: Final = THRESHOLD_BYTES
-"""Below this size an array does not go through shared memory, and is put with as little Python as can be."""
+"""An array below this size is put with as little Python as can be."""
 
 _IN_PYTHON: Final = object()
 """The layout of an argument that is to be put by Python."""
@@ -57,13 +56,9 @@ _client: Any = _lib.xla_client
 _NOTHING: Final = _dtypes.float0
 """The type of gradients of integers, which JAX makes arrays of another type of."""
 
-_pace: Pace | None = None
 
-
-def install(pace: Pace | None) -> None:
-    """Put the hooks in place; `pace` bounds what is on its way through shared memory, None where nothing goes there."""
-    global _pace
-    _pace = pace
+def install() -> None:
+    """Put the hooks in place."""
     replace(_client, "batched_device_put", _put)
     replace(_pjit, "_get_fastpath_data", _fastpath_data)
     replace(_pxla.MeshExecutable, "create_cpp_call", _create_cpp_call)
@@ -79,10 +74,7 @@ def _put(original: Any) -> Any:
             return original(aval, sharding, xs, devices, *rest, **more)
         if len(xs) == 1 and _is_small(xs[0]):
             return original(aval, sharding, [xs[0].copy()], devices, *rest, **more)
-        sizes = [np.asarray(x).nbytes for x in xs if isinstance(x, host_arrays)]
-        if _pace is not None:
-            _pace.wait(sizes, devices)
-        waits = sum(sizes) >= WAIT_BYTES
+        waits = sum(np.asarray(x).nbytes for x in xs if isinstance(x, host_arrays)) >= WAIT_BYTES
         made = original(aval, sharding, xs if waits else _copied(xs), devices, *rest, **more)
         if waits:
             with contextlib.suppress(_jax.errors.JaxRuntimeError):  # `made` tells of it where it is looked at.

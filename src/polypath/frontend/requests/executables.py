@@ -201,7 +201,7 @@ def _execute(scope: Scope, op: int, body: pb.LoadedExecutableExecuteRequest) -> 
         return _execution(scope, op, body, stream)
     except Refused:
         if stream.question:
-            scope.buffers.tell_unanswered(stream.question)
+            scope.buffers.folder.tell_unanswered(stream.question)
         raise
 
 

@@ -53,21 +53,21 @@ def compile_plugin(
                 session=scope.session,
                 op=op,
                 devices=scope.view.default_devices(asked.devices),
-                address=str(scope.buffers.own_folder() / LANDING),
+                address=str(scope.buffers.folder.path() / LANDING),
             )
         case plugins.Import():
             return events.CompileImport(
                 session=scope.session,
                 op=op,
                 spec=ArraySpec(asked.dtype, asked.shape, _known(scope, asked.sharding)),
-                address=str(scope.buffers.own_folder() / LANDING),
+                address=str(scope.buffers.folder.path() / LANDING),
             )
         case plugins.Notify():
             return events.CompileNotify(
                 session=scope.session,
                 op=op,
                 devices=scope.view.default_devices(asked.devices),
-                address=str(scope.buffers.own_folder() / notices.NAME),
+                address=str(scope.buffers.folder.path() / notices.NAME),
                 elements=asked.elements,
                 pointer=asked.pointer,
             )
