@@ -276,7 +276,7 @@ class Head:
 def _changed_since(folder: str, moment: float) -> bool:
     """Whether something was made in a folder since then; file systems are a few milliseconds behind the clock."""
     with contextlib.suppress(FileNotFoundError):
-        return os.stat(folder).st_mtime > moment - 1
+        return Path(folder).stat().st_mtime > moment - 1
     return False
 
 
