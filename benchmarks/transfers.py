@@ -26,7 +26,6 @@ from runner import Command, ContenderFailed, adopt_orphans, run
 
 _SCRIPTS: Final = Path(__file__).parent / "contenders"
 _SIZES: Final = {"1 KiB": 1 << 10, "64 KiB": 1 << 16, "1 MiB": 1 << 20, "64 MiB": 64 << 20, "1 GiB": 1 << 30}
-_NO_SHARED_MEMORY: Final = {"POLYPATH_SHARED_MEMORY": "0"}
 _OVER_GRPC: Final = {"IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES": str(1 << 40)}
 _CAPTION: Final = (
     "Medians in ms. up: device_put of an ordinary numpy array, waited for; aligned: of one that begins at a multiple "
@@ -54,7 +53,6 @@ def _tcp(sizes: Sequence[int], times: int) -> Command:
 _CONTENDERS: Final[dict[str, Make]] = {
     "Polypath": _jax({}, True),
     "JAX in process": _jax({"JAX_PLATFORMS": "cpu"}, False),
-    "Polypath, no shared memory": _jax(_NO_SHARED_MEMORY, True),
     "Polypath, jaxlib's gRPC": _jax(_OVER_GRPC, True),
     "TCP stream": _tcp,
 }

@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LATER: Final = 0.005
-"""Seconds until the controller does what can wait."""
 _LEAVING: Final = 30.0
 """Seconds until a host that is told to leave must have begun to."""
 
@@ -87,11 +85,8 @@ class Head:
         self._links: HeadLinks | None = None
         self._effects: dict[type, Callable[[Any], object]] = {
             events.Send: self._send,
-            events.Share: _share,
             events.Start: lambda effect: self._tasks.start(self._start(effect)),
             events.Stop: lambda effect: self._tasks.start(self._launcher.kill(effect.host)),
-            events.Discard: _discard,
-            events.Later: lambda _: asyncio.get_running_loop().call_later(_LATER, self.handle, events.Due()),
         }
 
     async def run(self, announce: Callable[[HeadReply], None]) -> None:
@@ -143,7 +138,6 @@ class Head:
         self._frontend = frontend = Frontend(
             self.handle,
             self._view,
-            shared=Path(self._config.shared_dir),
             control=Control(self.status),
             links=links,
             server="grpcio" if os.environ.get("POLYPATH_GRPC_SERVER") == "grpcio" else "lean",
@@ -194,7 +188,7 @@ class Head:
     # --- Effects ------------------------------------------------------------------------------
 
     def _send(self, effect: events.Send) -> None:
-        self._channel.send(effect.hosts, effect.sequence, effect.command, more=effect.more)
+        self._channel.send(effect.hosts, effect.sequence, effect.command)
         if isinstance(effect.command, messages.Snapshot):
             for host in effect.hosts:
                 self._expect_to_leave(host, effect.command)
@@ -248,7 +242,6 @@ class Head:
                 devices=config.devices_per_host or 0,
                 group_address=address,
                 cache_dir=config.cache_dir,
-                shared_dir=config.shared_dir,
                 snapshot=effect.snapshots.get(host, ""),
                 control=msgspec.Raw(msgspec.json.encode(link)),
             )
@@ -291,7 +284,7 @@ class Head:
 
         platform = self._controller.platform
         assert platform is not None, "the frontend serves once the workers are up"
-        return ClusterView(self._config.name, platform, self._controller.devices, self._controller.holds_much)
+        return ClusterView(self._config.name, platform, self._controller.devices)
 
     def _why_not(self) -> str:
         return (
@@ -303,20 +296,8 @@ class Head:
 def _changed_since(folder: str, moment: float) -> bool:
     """Whether something was made in a folder since then; file systems are a few milliseconds behind the clock."""
     with contextlib.suppress(FileNotFoundError):
-        return os.stat(folder).st_mtime > moment - 1
+        return Path(folder).stat().st_mtime > moment - 1
     return False
-
-
-def _share(effect: events.Share) -> None:
-    for name in effect.names:
-        os.link(effect.source.path, name)
-    os.unlink(effect.source.path)
-
-
-def _discard(effect: events.Discard) -> None:
-    for file in effect.files:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(file.path)
 
 
 def _remove_sockets(folder: str, host: HostId) -> None:

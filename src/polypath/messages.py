@@ -10,6 +10,7 @@ Reports come back from one worker each, or from several that answer a question a
 
 from __future__ import annotations
 
+import struct
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -43,15 +44,8 @@ class Report(Struct, frozen=True, tag_field="t"):
 # --- Host memory ------------------------------------------------------------------------------
 
 
-class Shared(Struct, frozen=True, tag="S"):
-    """Bytes in a file of shared memory, which belongs to its one reader: it unlinks the file."""
-
-    path: str
-    size: int
-
-
-Bytes = bytes | Shared
-"""Array bytes on their way: inline, or in shared memory."""
+MOST_INLINE: Final = (1 << 31) - (1 << 16)
+"""The most bytes of a host buffer or of a fetched shard in a message, which has to fit into a frame."""
 
 
 class HostBuffer(Struct, frozen=True):
@@ -62,7 +56,8 @@ class HostBuffer(Struct, frozen=True):
     """In bytes; None for dense, row-major. May be zero or negative."""
     devices: tuple[DeviceId, ...]
     """The devices that each get a copy."""
-    data: Bytes
+    data: memoryview
+    """At most `MOST_INLINE` bytes. It comes last, so that the bytes of a large buffer are the end of its message."""
 
 
 class Elements(Struct, frozen=True):
@@ -151,7 +146,7 @@ class CompilerAnswer(Struct, frozen=True):
 
 
 class Put(Command, frozen=True):
-    """Make `out` from host memory. Each worker finds only buffers with a device of its own."""
+    """Add shards to `out`, which the first of these commands makes. Each worker gets buffers for its devices only."""
 
     out: ValueId
     dtype: str
@@ -538,10 +533,16 @@ class Inline(Struct, frozen=True, tag="I"):
     data: bytes
 
 
+class Memory(Struct, frozen=True, tag="M"):
+    """The bytes of a shard, which are not copied when the message is read."""
+
+    data: memoryview
+
+
 class Fetched(Report, frozen=True):
     host: HostId
     request: RequestId
-    result: Inline | Shared | Failure
+    result: Memory | Failure
 
 
 class Answered(Report, frozen=True):
@@ -608,6 +609,15 @@ class Left(Report, frozen=True):
 
 AnyReport = Joined | Compiled | Ready | Fetched | Answered | Failed | Undelivered | Called | Quiet | Left
 
+_APART: Final = 1 << 16
+"""Bytes of a buffer from which on it is not copied into its message."""
+_NOTHING: Final = memoryview(b"")
+_EMPTY: Final = b"\xc4\x00"
+"""MessagePack's for no bytes."""
+_BYTES: Final = struct.Struct(">BI")
+_BYTES_32: Final = 0xC6
+"""MessagePack's for bytes whose length, which comes next, has 32 bits."""
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _commands: Final = msgspec.msgpack.Decoder(AnyCommand)
 _reports: Final = msgspec.msgpack.Decoder(AnyReport)
@@ -617,6 +627,21 @@ _calls: Final = msgspec.msgpack.Decoder(Called | Released)
 def encode(message: Command | Report | Released | Answer) -> bytes:
     """The message as bytes."""
     return _encoder.encode(message)
+
+
+def encode_apart(message: Command | Report) -> tuple[bytes, memoryview]:
+    """The message as bytes in two parts: the second is the memory of its large buffer, not a copy, or is empty."""
+    match message:
+        case Put(buffers=(buffer,)) if len(buffer.data) >= _APART:
+            empty = msgspec.structs.replace(message, buffers=(msgspec.structs.replace(buffer, data=_NOTHING),))
+            data = buffer.data
+        case Fetched(result=Memory(data=data)) if len(data) >= _APART:
+            empty = msgspec.structs.replace(message, result=Memory(_NOTHING))
+        case _:
+            return encode(message), _NOTHING
+    head = encode(empty)
+    assert head.endswith(_EMPTY), "the buffer is the last field of its message"
+    return head.removesuffix(_EMPTY) + _BYTES.pack(_BYTES_32, len(data)), data
 
 
 def decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes | memoryview) -> _T:

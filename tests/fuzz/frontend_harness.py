@@ -10,21 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from typing import Any, Final
 
 from choices import Choices
 from google.protobuf.message import DecodeError
+from polypath.frontend.client_folder import ClientFolders
 from wire_requests import DEVICES, Known, Requests
 
 from polypath import messages
 from polypath.controller import events
 from polypath.controller.events import Effect
-from polypath.frontend.host_buffers import HostBuffers, SharedMemory
+from polypath.frontend.host_buffers import HostBuffers
 from polypath.frontend.refused import Refused
 from polypath.frontend.session import Session
 from polypath.frontend.view import ClusterView
@@ -52,30 +50,11 @@ class Cluster(SimulatedCluster):
     def view(self) -> ClusterView:
         return ClusterView("fuzz", Platform("cpu", "simulated", "0", {}), self.controller.devices)
 
-    def deliver(self, host: int) -> bool:
-        worker = self.workers.get(host)
-        if worker is not None and worker.commands:
-            _remove_files(worker.commands[0])
-        return super().deliver(host)
-
-    def kill(self, host: int) -> None:
-        worker = self.workers.get(host)
-        for command in worker.commands if worker is not None else ():
-            _remove_files(command)  # in a real cluster, with the cluster's folder
-        super().kill(host)
-
     def _do(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case events.Reply():
                     self.answer(effect)
-                case events.Share(source=source, names=names):
-                    for name in names:
-                        os.link(source.path, name)
-                    Path(source.path).unlink()
-                case events.Discard(files=files):
-                    for file in files:
-                        Path(file.path).unlink()
                 case _:
                     if isinstance(effect, events.Send):
                         assert messages.decode_command(messages.encode(effect.command)) == effect.command
@@ -84,21 +63,13 @@ class Cluster(SimulatedCluster):
                     super()._do([effect])
 
 
-def _remove_files(command: messages.Command) -> None:
-    if isinstance(command, messages.Put):
-        for buffer in command.buffers:
-            if isinstance(buffer.data, messages.Shared):
-                Path(buffer.data.path).unlink()
-
-
 class Client:
     """One session and what was asked in it."""
 
-    def __init__(self, number: int, cluster: Cluster, shared: SharedMemory, folder: Path) -> None:
+    def __init__(self, number: int, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._folder = folder
         self._asked: Counter[int] = Counter()
-        self.buffers = HostBuffers(shared, shared.claim(None))
+        self.buffers = HostBuffers(ClientFolders(None).claim(None))
         self.session = Session(number, cluster.view(), self.buffers, cluster.handle)
         cluster.sessions[number] = self.session
         cluster.handle(events.Open(number, "fuzz"))
@@ -130,16 +101,12 @@ class Client:
                 self.close()
 
     def upload(self, handle: int, choices: Choices, size: int = 8) -> None:
-        """Store a host buffer, as bytes or as a file, mostly of `size` bytes."""
+        """Store a host buffer, or refuse it, mostly of `size` bytes."""
         if choices.one_in(8):
             size = choices.of(_SIZES)
-        file = self._folder / f"lt_{handle}"
-        if choices.one_in(4):
-            file.write_bytes(bytes(size))
-            with contextlib.suppress(Refused):
-                self.buffers.store_file(handle, size)
-                return
-            file.unlink()
+        if choices.one_in(8):
+            self.buffers.refuse(handle, Refused(Code.DATA_LOSS, "It did not come."))
+            return
         with contextlib.suppress(Refused):
             self.buffers.store(handle, bytes(size))
 
@@ -171,18 +138,14 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 def one_input(data: bytes) -> None:
     """One life of a cluster, made of `data`."""
-    with tempfile.TemporaryDirectory(prefix="pp") as name:
-        asyncio.run(_life(Choices(data), Path(name)))
-        left = sorted(path.name for path in Path(name).iterdir())
-        assert not left, f"files were left behind: {left}"
+    asyncio.run(_life(Choices(data)))
 
 
-async def _life(choices: Choices, folder: Path) -> None:
+async def _life(choices: Choices) -> None:
     cluster = Cluster(1 + choices.below(2))
     cluster.up()
-    shared = SharedMemory(folder)
     numbers = itertools.count(1)
-    clients = [Client(next(numbers), cluster, shared, folder) for _ in range(1 + choices.below(2))]
+    clients = [Client(next(numbers), cluster) for _ in range(1 + choices.below(2))]
     requests = Requests(choices)
     for step in range(_MOST_STEPS):
         if choices.exhausted:
@@ -190,7 +153,7 @@ async def _life(choices: Choices, folder: Path) -> None:
         client = choices.of(clients)
         if not client.alive:
             clients.remove(client)
-            client = Client(next(numbers), cluster, shared, folder)
+            client = Client(next(numbers), cluster)
             clients.append(client)
         op = choices.of((0, 1, 2**64 - 1)) if choices.one_in(8) else step + 10
         match choices.below(32):

@@ -26,8 +26,8 @@ _INFO: Final = ProgramInfo(
     "f", b"x", (0, 1), (ArraySpec("int4", (8,), _SHARDING),), (b"",), None, (b"", b""), None, ("device",), (0,), b"", 9
 )
 COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
-    m.Put(1, "float32", (2, 3), "", None, (m.HostBuffer((2, 3), (12, 4), (0,), b"0" * 24),)),
-    m.Put(1, "float32", (), "device", b"\x0a\x00", (m.HostBuffer((), None, (0, 1), m.Shared("/dev/shm/x", 4)),)),
+    m.Put(1, "float32", (2, 3), "", None, (m.HostBuffer((2, 3), (12, 4), (0,), memoryview(b"0" * 24)),)),
+    m.Put(1, "float32", (), "device", b"\x0a\x00", (m.HostBuffer((), None, (0, 1), memoryview(b"0123")),)),
     m.Rebind((m.Shards(1, ((2, 0), (3, 1))),)),
     m.Copy(1, 2, ((0, 1),), "pinned_host", True),
     m.Reshard(1, 2, "int8", (m.Target(0, (4,), (m.Piece(1, (0,), (2,), (2,)),)),), "", False),
@@ -60,8 +60,7 @@ REPORTS: Final[tuple[m.AnyReport, ...]] = (
     m.Compiled((0,), 1, _INFO),
     m.Compiled((0,), 1, _FAILURE),
     m.Ready((0,), 1, None),
-    m.Fetched(0, 1, m.Inline(b"bytes")),
-    m.Fetched(0, 1, m.Shared("/dev/shm/x", 4)),
+    m.Fetched(0, 1, m.Memory(memoryview(b"bytes"))),
     m.Answered(0, 1, _FAILURE),
     m.Failed(0, (1, 2), _FAILURE, True),
     m.Undelivered(0, _PEER, "broken"),

@@ -147,7 +147,12 @@ def check_runtime_dir() -> Iterator[Finding]:
 def check_shared_memory() -> Iterator[Finding]:
     subject = str(_SHARED_MEMORY)
     if not _SHARED_MEMORY.is_dir():
-        yield Finding("warning", subject, "is missing, so big arrays are copied through files", "mount a tmpfs there")
+        yield Finding(
+            "warning",
+            subject,
+            "is missing: workers that start again keep their arrays in /tmp",
+            "mount a tmpfs there",
+        )
         return
     if not os.access(_SHARED_MEMORY, os.W_OK | os.X_OK):
         yield Finding("problem", subject, "cannot be written", f"chmod 1777 {subject}")
@@ -158,7 +163,7 @@ def check_shared_memory() -> Iterator[Finding]:
         yield Finding(
             "warning",
             subject,
-            f"{text}: a big array may not fit",
+            f"{text}: arrays of workers that start again may not fit",
             "remove files there, or enlarge it: mount -o remount,size=8G /dev/shm (docker run --shm-size=8g)",
         )
     else:

@@ -6,10 +6,10 @@ Regrouping (assemble, disassemble, remap) moves nothing: it is one `Rebind` to t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from polypath.controller import events
-from polypath.controller.core import Core, Refused, by_hosts, refuse, union
+from polypath.controller.core import Core, by_hosts, refuse, union
 from polypath.controller.partition import intersection, shard_boxes, shard_shapes
 from polypath.controller.state import Future, Session, Value
 from polypath.errors import ProtocolError
@@ -24,12 +24,14 @@ from polypath.messages import (
     Put,
     Reshard,
     Shards,
-    Shared,
     Target,
 )
 from polypath.types import ArraySpec, Code, DeviceId, HostId, Sharding, ValueId
 
 Handler = Callable[[Any], None]
+
+_TOGETHER: Final = 1 << 20
+"""The most bytes of host buffers that go to a host in one command, where one has not more."""
 
 
 class Arrays:
@@ -60,21 +62,17 @@ class Arrays:
 
     def put(self, request: events.Put) -> None:
         core = self._core
-        try:
-            session = core.session(request)
-            values = [self._new_filled(session, array) for array in request.arrays]
-        except Refused:
-            buffers = [buffer.data for array in request.arrays for buffer in array.buffers]
-            core.effects.append(events.Discard(tuple(data for data in buffers if isinstance(data, Shared))))
-            raise
+        session = core.session(request)
+        values = [self._new_filled(session, array) for array in request.arrays]
         for array, value in zip(request.arrays, values, strict=True):
             parts: dict[HostId, list[HostBuffer]] = {}
             for buffer in array.buffers:
-                for host, part in self._share(buffer).items():
+                for host, part in self._by_host(buffer).items():
                     parts.setdefault(host, []).append(part)
             spec, kind = value.spec, value.spec.sharding.memory_kind
             for host, buffers in parts.items():
-                core.send((host,), Put(value.id, spec.dtype, spec.shape, kind, array.layout, tuple(buffers)))
+                for together in _batches(buffers):
+                    core.send((host,), Put(value.id, spec.dtype, spec.shape, kind, array.layout, together))
         core.reply(request, None)
 
     def _new_filled(self, session: Session, array: events.HostArray) -> Value:
@@ -90,19 +88,16 @@ class Arrays:
             )
         return value
 
-    def _share(self, buffer: HostBuffer) -> dict[HostId, HostBuffer]:
-        """The buffer for each host with one of its devices; each gets a file of its own."""
+    def _by_host(self, buffer: HostBuffer) -> dict[HostId, HostBuffer]:
+        """The buffer for each host with one of its devices."""
         core = self._core
         devices: dict[HostId, list[DeviceId]] = {}
         for device in buffer.devices:
             devices.setdefault(core.devices[device].host, []).append(device)
-        data = buffer.data
-        if len(devices) == 1 or not isinstance(data, Shared):
-            parts = dict.fromkeys(devices, data)
-        else:
-            parts = {host: Shared(f"{data.path}.{host}", data.size) for host in devices}
-            core.effects.append(events.Share(data, tuple(part.path for part in parts.values())))
-        return {host: HostBuffer(buffer.shape, buffer.strides, tuple(devices[host]), parts[host]) for host in devices}
+        return {
+            host: HostBuffer(buffer.shape, buffer.strides, tuple(theirs), buffer.data)
+            for host, theirs in devices.items()
+        }
 
     def make_errors(self, request: events.MakeErrors) -> None:
         session = self._core.session(request)
@@ -349,6 +344,20 @@ class Arrays:
         if len(known) != len(request.arrays):
             refuse(Code.NOT_FOUND, "An array handle to free is unknown in this session, or was freed before.")
         core.reply(request, None)
+
+
+def _batches(buffers: Iterable[HostBuffer]) -> list[tuple[HostBuffer, ...]]:
+    """The buffers by command: a large one has its own, as a command has to fit into a frame."""
+    batches: list[list[HostBuffer]] = []
+    room = 0
+    for buffer in buffers:
+        size = len(buffer.data)
+        if not batches or size > room:
+            batches.append([])
+            room = _TOGETHER
+        batches[-1].append(buffer)
+        room -= size
+    return [tuple(batch) for batch in batches]
 
 
 def _only_device(value: Value) -> DeviceId | None:

@@ -7,7 +7,7 @@ No clock, no sockets, no threads, no randomness. The handlers are in `arrays`, `
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,8 +15,8 @@ import msgspec
 from polypath import messages
 from polypath.controller import events
 from polypath.controller.arrays import Arrays
-from polypath.controller.core import Core, Refused, holds_much
-from polypath.controller.events import AnyEvent, Effect, Handle, Request
+from polypath.controller.core import Core, Refused
+from polypath.controller.events import AnyEvent, Effect, Request
 from polypath.controller.programs import Programs
 from polypath.controller.state import HostState, Session
 from polypath.controller.workers import Workers
@@ -82,7 +82,6 @@ class Controller:
             events.Close: self._close,
             messages.Called: self._called,
             events.Returned: self._returned,
-            events.Due: lambda _: self._core.due(),
         }
 
     def handle(self, event: AnyEvent) -> list[Effect]:
@@ -118,11 +117,6 @@ class Controller:
     def given_up(self) -> bool:
         """Whether a worker was lost so often that it is not started any more."""
         return self._core.given_up
-
-    def holds_much(self, session: SessionId, arrays: Iterable[Handle]) -> bool:
-        """Whether the memory of these arrays may be missed."""
-        state = self._core.sessions.get(session)
-        return state is not None and holds_much([state.arrays[array] for array in arrays if array in state.arrays])
 
     def statistics(self) -> Statistics:
         core = self._core

@@ -11,18 +11,15 @@ Rules that the handlers keep:
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import msgspec
 
 from polypath.controller.events import (
     CompileReshard,
-    Discard,
     Effect,
     Handle,
-    Later,
     Loaded,
     Located,
     Release,
@@ -46,7 +43,7 @@ from polypath.controller.state import (
     Value,
 )
 from polypath.link.protocol import HostAddress
-from polypath.messages import Command, Delete, Execute, Forget, Peer, Peers, Put, Rebind, Shards, Shared, Unload, Unsent
+from polypath.messages import Command, Delete, Forget, Peer, Peers, Rebind, Shards, Unload, Unsent
 from polypath.plugins import Wanted
 from polypath.types import (
     SERVER_HANDLES,
@@ -65,10 +62,6 @@ from polypath.types import (
     Sharding,
     ValueId,
 )
-
-_FEW: Final = 64
-_SMALL: Final = 1 << 20
-"""So many values, with so many elements together, may stay a few milliseconds longer, which spares a worker a wake."""
 
 
 class Refused(Exception):
@@ -111,10 +104,6 @@ class Core:
         """The regrouped values that have shards of a value, which may itself be gone."""
         self.made: list[Value] = []
         """The values that the event at hand made."""
-        self._freed: list[Value] = []
-        """What workers have yet to forget: after the next program, whose answer it would only hold up, or later."""
-        self._waiting = False
-        """Whether `Due` is to come."""
         self.ids = itertools.count(1)
         """For values, executables and requests alike."""
         self.sequence = 0
@@ -130,19 +119,10 @@ class Core:
 
     def send(self, hosts: tuple[HostId, ...], command: Command) -> None:
         """Append to the log for `hosts`; those of an island that is being started get it once the island is up."""
-        self.forget_freed()
-        self._append(hosts, command)
-
-    def execute(self, hosts: tuple[HostId, ...], command: Execute) -> None:
-        """The same for a program, which goes before what was freed."""
-        self._append(hosts, command, more=bool(self._freed))
-        self.forget_freed()
-
-    def _append(self, hosts: tuple[HostId, ...], command: Command, *, more: bool = False) -> None:
         if self.all_up:
             if hosts:
                 self.sequence += 1
-                self.effects.append(Send(hosts, self.sequence, command, more))
+                self.effects.append(Send(hosts, self.sequence, command))
             return
         by_island: dict[IslandId, list[HostId]] = {}
         for host in hosts:
@@ -175,13 +155,8 @@ class Core:
             self.send(hosts, command)
 
     def drop_held(self, island: Island) -> None:
-        """Forget the commands that were held, and the files that they would have read, but not what ends something."""
-        held, island.held = island.held, []
-        island.held = [each for each in held if isinstance(each[1], Forget | Delete | Unload)]
-        puts = [command for _, command in held if isinstance(command, Put)]
-        files = [buffer.data for put in puts for buffer in put.buffers if isinstance(buffer.data, Shared)]
-        if files:
-            self.effects.append(Discard(tuple(files)))
+        """Drop the commands that were held, but not what ends something."""
+        island.held = [each for each in island.held if isinstance(each[1], Forget | Delete | Unload)]
 
     def ask(
         self,
@@ -410,42 +385,25 @@ class Core:
                 del self.sharers[root]
         return True
 
-    def forget(self, values: Iterable[Value]) -> None:
-        """Drop values here and on their workers; there a little later, if they are few and small."""
-        dropped = [value for value in values if self._drop(value)]
-        self._freed += dropped
-        if len(dropped) > _FEW or holds_much(dropped):
-            self.forget_freed()
-        elif dropped and not self._waiting:
-            self._waiting = True
-            self.effects.append(Later())
+    def forget(self, values: Iterable[Value], without: HostId | None = None) -> None:
+        """Drop values here and on their workers (not on host `without`, which is gone).
 
-    def due(self) -> None:
-        """Do what could wait."""
-        self._waiting = False
-        self.forget_freed()
-
-    def forget_freed(self, without: HostId | None = None) -> None:
-        """Have workers (not host `without`) forget what was freed, one command per set of hosts."""
-        if self._freed:
-            freed, self._freed = self._freed, []
-            for hosts, ids in by_hosts(freed):
-                rest = hosts if without is None else tuple(host for host in hosts if host != without)
-                self._append(rest, Forget(ids))
+        This is the one place that decides when memory is freed: at once. `Forget` has its place in the log where the
+        client freed the values, so every later program finds the memory free. Workers were once told after the next
+        program instead; that made no step faster (benchmarks/LOG.md, 2026-12-01).
+        """
+        for hosts, ids in by_hosts([value for value in values if self._drop(value)]):
+            rest = hosts if without is None else tuple([host for host in hosts if host != without])
+            self.send(rest, Forget(ids))
 
     def fail(self, values: Iterable[Value], failure: Failure, without: HostId | None = None) -> None:
-        """Turn values into a failure and free what is left of them (not on host `without`)."""
-        groups: dict[tuple[HostId, ...], list[ValueId]] = {}
-        for value in values:
-            if value.failure is None:
-                value.failure = failure
-            if self._drop(value):
-                rest = tuple(host for host in value.hosts if host != without)
-                if rest:
-                    groups.setdefault(rest, []).append(value.id)
+        """Turn values into a failure, unless they are one, and forget what is left of them (see `forget`)."""
+        failed = list(values)
+        for value in failed:
+            value.failure = value.failure or failure
+        self.forget(failed, without)
+        for value in failed:
             value.hosts = ()
-        for hosts, ids in groups.items():
-            self.send(hosts, Forget(tuple(ids)))
 
     def load(
         self, request: Request, name: str, devices: tuple[DeviceId, ...], does: CompileReshard | Wanted | Given
@@ -497,11 +455,6 @@ def _shards(value: Value) -> Iterable[tuple[ValueId, DeviceId]]:
     """Its shards: the value that each was made with, and the device."""
     devices = value.spec.sharding.devices
     return zip(value.shares or (value.id,) * len(devices), devices, strict=True)
-
-
-def holds_much(values: Iterable[Value]) -> bool:
-    """Whether the memory of these may be missed."""
-    return sum([math.prod(value.spec.shape) for value in values]) > _SMALL
 
 
 def by_hosts(values: Iterable[Value]) -> list[tuple[tuple[HostId, ...], tuple[ValueId, ...]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from polypath.link.protocol import HostAddress
-from polypath.messages import AnyReport, Callbacks, Called, Command, HostBuffer, Results, Shared
+from polypath.messages import AnyReport, Callbacks, Called, Command, HostBuffer, Results
 from polypath.plugins import Wanted
 from polypath.types import (
     ArraySpec,
@@ -166,7 +166,7 @@ class Bitcast(Request, frozen=True):
 
 
 class Fetch(Request, frozen=True):
-    """Copy a single-device (or fully replicated) array to the client. Reply: bytes or `Shared`."""
+    """Copy a single-device (or fully replicated) array to the client. Reply: memoryview."""
 
     array: Handle
     strides: tuple[int, ...] | None
@@ -347,14 +347,7 @@ class WorkerLost(Event, frozen=True):
     """For people: `killed by SIGKILL`, `exited with status 1`, ..."""
 
 
-# --- Time -------------------------------------------------------------------------------------
-
-
-class Due(Event, frozen=True):
-    """A few milliseconds have passed since `Later`."""
-
-
-AnyEvent = Open | Close | AnyRequest | Returned | WorkerStarted | WorkerLost | Due | AnyReport
+AnyEvent = Open | Close | AnyRequest | Returned | WorkerStarted | WorkerLost | AnyReport
 
 
 # --- Replies ----------------------------------------------------------------------------------
@@ -383,7 +376,7 @@ class Executed(msgspec.Struct, frozen=True):
     """Empty where the client made the handles."""
 
 
-Result = None | bool | int | bytes | Shared | ProgramInfo | Loaded | Executed | Failure
+Result = None | bool | int | bytes | memoryview | ProgramInfo | Loaded | Executed | Failure
 
 
 # --- Effects ----------------------------------------------------------------------------------
@@ -395,15 +388,6 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     hosts: tuple[HostId, ...]
     sequence: int
     command: Command
-    more: bool = False
-    """Whether another follows at once, to go with it."""
-
-
-class Share(msgspec.Struct, frozen=True):
-    """Give the file of `source` more names, one per reader, and take its own away."""
-
-    source: Shared
-    names: tuple[str, ...]
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -453,14 +437,4 @@ class Stop(msgspec.Struct, frozen=True):
     host: HostId
 
 
-class Discard(msgspec.Struct, frozen=True):
-    """Shared memory that nobody will read: unlink it."""
-
-    files: tuple[Shared, ...]
-
-
-class Later(msgspec.Struct, frozen=True, gc=False):
-    """Hand `Due` to the controller in a few milliseconds."""
-
-
-Effect = Send | Reply | Share | Call | Release | Unanswerable | Located | Start | Stop | Discard | Later
+Effect = Send | Reply | Call | Release | Unanswerable | Located | Start | Stop

@@ -209,7 +209,7 @@ class Programs:
         outs = core.new_results(session, results, executable)
         end = core.new_status(executable.hosts) if request.fill_status else None
         core.executions += 1
-        core.execute(
+        core.send(
             executable.hosts,
             messages.Execute(
                 executable.id,

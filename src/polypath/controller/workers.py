@@ -64,7 +64,6 @@ class Workers:
 
     def joined(self, report: messages.Joined) -> None:
         core, host = self._core, self._core.hosts[report.host]
-        core.forget_freed()  # After what made it, which may be held.
         self._move(host, HostState.UP)
         host.pid, host.devices, host.losses = report.pid, report.devices, 0
         core.platform = core.platform or report.platform
@@ -191,7 +190,6 @@ class Workers:
         )
         island = core.islands[host.island]
         island.loss = failure
-        core.forget_freed(without=host.id)
         core.fail([v for v in list(core.values.values()) if host.id in v.hosts], failure, without=host.id)
         for number, pending in list(core.pending.items()):
             if host.id in pending.waiting:
@@ -282,12 +280,12 @@ class Workers:
         self._answer(report.request, report.hosts, report.failure)
 
     def fetched(self, report: messages.Fetched) -> None:
-        if report.request not in self._core.pending and isinstance(report.result, messages.Shared):
-            self._core.effects.append(events.Discard((report.result,)))
-        self._answer(report.request, (report.host,), _unwrap(report.result))
+        result = report.result
+        self._answer(report.request, (report.host,), result if isinstance(result, Failure) else result.data)
 
     def answered(self, report: messages.Answered) -> None:
-        self._answer(report.request, (report.host,), _unwrap(report.result))
+        result = report.result
+        self._answer(report.request, (report.host,), result if isinstance(result, Failure) else result.data)
 
     def failed(self, report: messages.Failed) -> None:
         core, host = self._core, self._core.hosts[report.host]
@@ -299,7 +297,7 @@ class Workers:
         core.fail(values, report.failure)
 
     def _answer(
-        self, number: RequestId, hosts: tuple[HostId, ...], result: bytes | messages.Shared | Failure | None
+        self, number: RequestId, hosts: tuple[HostId, ...], result: bytes | memoryview | Failure | None
     ) -> None:
         """What some workers answer alike; the client gets the last answer, or the first failure."""
         core = self._core
@@ -316,10 +314,4 @@ class Workers:
             core.reply_to(pending.session, pending.op, result if pending.fallback is None else pending.fallback)
         elif not pending.waiting:
             del core.pending[number]
-            if pending.session not in core.sessions and isinstance(result, messages.Shared):
-                core.effects.append(events.Discard((result,)))
             core.reply_to(pending.session, pending.op, result)
-
-
-def _unwrap(result: messages.Inline | messages.Shared | Failure) -> bytes | messages.Shared | Failure:
-    return result.data if isinstance(result, messages.Inline) else result

@@ -10,7 +10,6 @@ only: the socket's folder decides who may connect.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +25,13 @@ from polypath.frontend.callbacks import HostCallbacks
 from polypath.frontend.calls import Method, Methods, Server, ServerKind, read_only
 from polypath.frontend.chunks import chunk_head, read_chunk
 from polypath.frontend.control import Control
-from polypath.frontend.host_buffers import HostBuffers, SharedMemory, discard
+from polypath.frontend.host_buffers import HostBuffers, TooLarge, Upload
 from polypath.frontend.lean_server import LeanServer
 from polypath.frontend.links import HeadLinks
 from polypath.frontend.refused import Buffer, Refused, invalid, parse
 from polypath.frontend.session import Session
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import Shared
 from polypath.types import Code, SessionId
 
 _M = TypeVar("_M", bound=Message)
@@ -41,6 +39,10 @@ _M = TypeVar("_M", bound=Message)
 _SERVICE: Final = "xla.ifrt.proxy.GrpcIfrtService"
 _SESSION_METADATA: Final = "ifrt-proxy-grpc-ifrt-session-metadata-bin"
 _STORE_METADATA: Final = "ifrt-proxy-grpc-host-buffer-store-metadata-bin"
+
+_NO_FILES: Final = (
+    "The cluster reads no files of its clients: unset IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY."
+)
 
 
 _DISCONNECTED: Final = "the connection of its JAX client to the head ended"
@@ -70,7 +72,6 @@ class Frontend:
         submit: takes each event, on the loop, in the order of each client; it may call
             `deliver` before it returns.
         cluster: what there is now. A session sees what it returns when the session begins.
-        shared: the folder in shared memory under which clients may leave large buffers.
         control: the service for the command line, on the same socket.
         links: those of clients to this process, which end with their sessions.
         server: `lean` for ours, `grpcio` for the standard one.
@@ -81,14 +82,12 @@ class Frontend:
         submit: Callable[[AnyRequest | Open | Close | Returned], None],
         cluster: Callable[[], ClusterView],
         *,
-        shared: Path | None = None,
         control: Control | None = None,
         links: HeadLinks | None = None,
         server: ServerKind = "lean",
     ) -> None:
         self._submit = submit
         self._cluster = cluster
-        self._shared = SharedMemory(shared)
         self._control = control
         self._links = links
         self._asked: dict[SessionId, asyncio.Future[Result]] = {}
@@ -139,11 +138,8 @@ class Frontend:
         session = self._sessions.get(reply.session)
         if session is not None:
             session.deliver(reply.op, reply.result)
-        elif asked := self._asked.pop(reply.session, None):
-            if not asked.cancelled():
-                asked.set_result(reply.result)
-        elif isinstance(reply.result, Shared):
-            discard(reply.result)
+        elif (asked := self._asked.pop(reply.session, None)) and not asked.cancelled():
+            asked.set_result(reply.result)
 
     def call(self, call: Call) -> None:
         """Have a client run a function that a program calls."""
@@ -195,9 +191,10 @@ class Frontend:
         metadata = _header(call, _SESSION_METADATA, pb.GrpcIfrtSessionMetadata)
         versions.check(metadata.version)
         told = attributes.decode(metadata.initialization_data)
-        buffers = HostBuffers(self._shared, self._shared.claim(None))
         link = str(told.get("link", ""))
-        session = Session(_new_session(), self._cluster(), buffers, self._submit, str(told.get("python", "")), link)
+        session = Session(
+            _new_session(), self._cluster(), HostBuffers(), self._submit, str(told.get("python", "")), link
+        )
         self._sessions[session.id] = session
         self._sessions_total += 1
         self._submit(Open(session.id, str(told.get("client", call.peer)), link))
@@ -213,6 +210,8 @@ class Frontend:
             self._links.end(session.link, reason)
 
     # --- Calls beside it ----------------------------------------------------------------------
+    # jaxlib's client ends its session where an upload fails. A buffer that we do not take is therefore a failure of
+    # the array that needs it, and the upload itself is well.
 
     async def _get_version(self, call: calls.Call) -> None:
         version = versions.negotiate(parse(pb.GrpcGetVersionRequest, await read_only(call), "a version"))
@@ -221,20 +220,32 @@ class Frontend:
     async def _store(self, call: calls.Call) -> None:
         metadata = _header(call, _STORE_METADATA, pb.GrpcHostBufferStoreMetadata)
         buffers = self._buffers_of(metadata.session_id)
-        with contextlib.closing(buffers.upload(metadata.handle, metadata.buffer_size)) as upload:
-
-            def take(data: Buffer) -> None:
-                before = upload.received
-                upload.add(read_chunk(data))
-                self._bytes_up += upload.received - before
-
-            await call.each(take)
-            buffers.store_upload(metadata.handle, upload)
+        handle = metadata.handle
+        buffers.check_new(handle)
+        try:
+            await self._take_upload(call, buffers, handle, Upload(handle, metadata.buffer_size))
+        except TooLarge as too_large:
+            buffers.refuse(handle, too_large)
+            await call.each(lambda _: None)
+        except Refused as lost:
+            buffers.refuse(handle, lost)
+            raise
         await call.write(pb.GrpcHostBufferStoreResponse().SerializeToString())
+
+    async def _take_upload(self, call: calls.Call, buffers: HostBuffers, handle: int, upload: Upload) -> None:
+        def take(data: Buffer) -> None:
+            chunk = read_chunk(data)
+            upload.add(chunk)
+            self._bytes_up += len(chunk)
+
+        await call.each(take)
+        buffers.store(handle, upload.whole())
 
     async def _read_from_disk(self, call: calls.Call) -> None:
         request = parse(pb.GrpcHostBufferReadFromDiskRequest, await read_only(call), "a request").metadata
-        self._buffers_of(request.session_id).store_file(request.handle, request.buffer_size)
+        buffers = self._buffers_of(request.session_id)
+        buffers.check_new(request.handle)
+        buffers.refuse(request.handle, Refused(Code.UNIMPLEMENTED, _NO_FILES))
         await call.write(pb.GrpcHostBufferReadFromDiskResponse().SerializeToString())
 
     async def _lookup(self, call: calls.Call) -> None:

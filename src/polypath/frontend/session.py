@@ -29,15 +29,14 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from polypath.controller.events import AnyRequest, Close, Destruct, Executed, Handle, MakeErrors, Result
+from polypath.controller.events import AnyRequest, Close, Executed, MakeErrors, Result
 from polypath.frontend.calls import Wait
-from polypath.frontend.host_buffers import HostBuffers, discard
+from polypath.frontend.host_buffers import HostBuffers
 from polypath.frontend.refused import Buffer, Refused, invalid
-from polypath.frontend.requests import HANDLERS, Answer, Handler, Scope, known_handles, status
+from polypath.frontend.requests import HANDLERS, Answer, Handler, Scope, status
 from polypath.frontend.shardings import Shardings
 from polypath.frontend.view import ClusterView
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import Shared
 from polypath.types import ArraySpec, Failure, SessionId, Sharding
 
 Submit = Callable[[AnyRequest | Close], None]
@@ -93,11 +92,6 @@ class Session:
         self._responses: deque[bytes] = deque()
         self._acknowledgements: list[tuple[int, _Pending, Result]] = []
         """Results that the client does not wait for; made into responses when they are sent."""
-        self._freed: list[int] = []
-        """Requests to free arrays: what came with them goes first, unless it may need their memory, and one event
-        does for all."""
-        self._small = 0
-        """So many of them are known to free little."""
         self._awake = asyncio.Event()
         self._wake: Callable[[], None] = self._awake.set
         """Have the responses written, by `connect` or by `write_responses`."""
@@ -142,14 +136,6 @@ class Session:
         if op in self._pending:
             self._reject(op, context, invalid(f"Operation {op} is not answered yet; its number is taken."))
             return None
-        if kind == "destruct_array_request":
-            if not self._freed:
-                asyncio.get_running_loop().call_soon(self._free)
-            self._freed.append(op)
-            self._pending[op] = _Pending(handler, body, context, counted=False, waited=False)
-            return None
-        if self._freed and self._frees_much():
-            self._free()
         waited = not (handler.batched or (handler.makes and getattr(body, handler.makes)))
         pending = _Pending(handler, body, context, self._is_counted(handler, kind, body), waited)
         buffers = handler.buffers(body) if handler.buffers else ()
@@ -169,36 +155,12 @@ class Session:
             self.buffers.drop(buffers)
             self._refuse(op, pending, refused.failure)
             return
-        self.buffers.hand_over(buffers)
+        self.buffers.drop(buffers)
         if isinstance(action, Answer):
             self._respond(op, pending, action.result)
         else:
             self._pending[op] = pending
             self._submit(action)
-
-    def _frees_much(self) -> bool:
-        bodies = [self._pending[op].body for op in self._freed[self._small :]]
-        self._small = len(self._freed)
-        return self._scope.view.holds_much(self.id, [handle for body in bodies for handle in body.array_handle])
-
-    def _free(self) -> None:
-        ops, self._freed, self._small = self._freed, [], 0
-        good: list[tuple[int, _Pending]] = []
-        arrays: list[Handle] = []
-        for op in ops if not self._closed else ():
-            pending = self._pending.pop(op)
-            try:
-                arrays += known_handles(pending.body.array_handle)
-            except Refused as refused:
-                self._respond(op, pending, refused.failure)
-            else:
-                good.append((op, pending))
-        for op, pending in good[1:]:
-            self._respond(op, pending, None)
-        if good:
-            op, pending = good[0]
-            self._pending[op] = pending
-            self._submit(Destruct(session=self.id, op=op, arrays=tuple(arrays)))
 
     def _is_counted(self, handler: Handler, kind: str, body: Any) -> bool:
         if handler.batched or handler.kept:
@@ -231,8 +193,6 @@ class Session:
     def deliver(self, op: int, result: Result) -> None:
         """Answer a request."""
         if self._closed:
-            if isinstance(result, Shared):
-                discard(result)
             return
         pending = self._pending.pop(op)
         self._respond(op, pending, result if pending.refused is None else pending.refused)
@@ -316,7 +276,6 @@ class Session:
     def finish(self) -> None:
         """No request will come: write what is answered, then end."""
         self._finished = True
-        self._free()
         self._acknowledge()
 
     def close(self) -> None:

@@ -1,27 +1,24 @@
-"""What the frontend knows of the cluster: its devices, as clients see them, and what matters of their arrays."""
+"""What the frontend knows of the cluster: its devices, as clients see them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from polypath.controller.events import Handle
 from polypath.frontend.refused import Refused, invalid
-from polypath.types import Code, Device, DeviceId, Platform, SessionId
+from polypath.types import Code, Device, DeviceId, Platform
 
 
 @dataclass(frozen=True)
 class ClusterView:
-    """The devices a client may use. A session keeps the view of the moment it began; what is asked is as of now."""
+    """The devices a client may use. A session keeps the view of the moment it began."""
 
     name: str
     """The cluster's, for people."""
     platform: Platform
     devices: tuple[Device, ...]
     """All, also the CPUs beside accelerators. Empty while no worker has joined."""
-    holds_much: Callable[[SessionId, Iterable[Handle]], bool] = lambda _session, _arrays: False
-    """Whether the memory of a session's arrays may be missed."""
 
     @cached_property
     def primary(self) -> tuple[Device, ...]:

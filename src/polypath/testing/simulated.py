@@ -107,7 +107,7 @@ class SimulatedWorker:
             case messages.Fetch(request=request, value=value, device=device):
                 self._need(value)
                 assert device in self.devices, f"host {self.host} was asked for device {device}"
-                return [messages.Fetched(self.host, request, messages.Inline(b"%d" % value))]
+                return [messages.Fetched(self.host, request, messages.Memory(memoryview(b"%d" % value)))]
             case messages.Take(out=out):
                 self._make(out)
                 self.told.append((self.host, command.number, command.of))
@@ -174,7 +174,6 @@ class SimulatedCluster:
         self.ended: collections.Counter[HostId] = collections.Counter()
         """How often clients' links to a host have ended."""
         self.outputs = 1
-        self._later = False
         self._snapshots: dict[HostId, SimulatedWorker] = {}
         self._ops = itertools.count(1)
         self._last_sequence = 0
@@ -187,7 +186,7 @@ class SimulatedCluster:
 
     def up(self) -> None:
         """Let every worker that starts join, and all queues run empty."""
-        while self.starting or self._later or any(worker.commands for worker in self.workers.values()):
+        while self.starting or any(worker.commands for worker in self.workers.values()):
             while self.starting:
                 self.join()
             self.settle()
@@ -199,16 +198,9 @@ class SimulatedCluster:
         self.handle(worker.joined())
 
     def settle(self) -> None:
-        """Deliver commands until there are none, nor any that come later."""
-        while any(self.deliver(host) for host in list(self.workers)) or self.due():
+        """Deliver commands until there are none."""
+        while any(self.deliver(host) for host in list(self.workers)):
             pass
-
-    def due(self) -> bool:
-        """Let some milliseconds pass; False if nobody waits for that."""
-        if waited := self._later:
-            self._later = False
-            self.handle(events.Due())
-        return waited
 
     def deliver(self, host: HostId) -> bool:
         """Let one worker take its next command; False if it has none."""
@@ -254,15 +246,12 @@ class SimulatedCluster:
                         self.starting.append(self._started(host, island, host in snapshots))
                 case events.Stop(host=host):
                     stopped.append(host)  # Ended a little later, as a process would be.
-                case events.Later():
-                    assert not self._later, "one is to come already"
-                    self._later = True
                 case events.Unanswerable(link=link, number=number):
                     self.unanswerable.append((link, number))
                 case events.Located(host=at):
                     self.ended[at.host] += bool(self.located.get(at.host)) and not at.address
                     self.located[at.host] = at.address
-                case events.Share() | events.Discard() | events.Call() | events.Release():
+                case events.Call() | events.Release():
                     pass
         for host in stopped:
             self.kill(host)

@@ -16,7 +16,7 @@ import zmq
 
 from polypath.errors import ProtocolError
 from polypath.transport import frames
-from polypath.transport.frames import Hello, hellos
+from polypath.transport.frames import Buffer, Hello, hellos
 from polypath.transport.keys import (
     KeyPair,
     WorkerLink,
@@ -76,7 +76,8 @@ class HeadSockets:
         if worker is not None and worker.socket is not None:
             worker.socket.close(linger=0)
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, more: bool = False) -> int:
+    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, more: bool = False, tail: Buffer = b"") -> int:
+        data = b"".join((data, tail)) if tail else data
         number, copy, sent = frames.pack_sequence(sequence), len(data) < _COPIED, 0
         for host in hosts:
             worker = self._workers.get(host)
@@ -192,7 +193,8 @@ class WorkerSocket:
         came, self._came = self._came, False
         return came
 
-    def send(self, kind: int, data: bytes) -> None:
+    def send(self, kind: int, data: Buffer, tail: Buffer = b"") -> None:
+        data = b"".join((data, tail)) if tail else data
         sender = frames.pack_sender(self._link.host, self._link.incarnation, kind)
         # The queue has no bound; but one whose key was refused has no queue any more, and is ended by its silence.
         with self._lock, contextlib.suppress(zmq.Again):

@@ -16,6 +16,7 @@ they are. All integers are little-endian. A frame that does not fit raises `Prot
 from __future__ import annotations
 
 import array
+import mmap
 import struct
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from polypath.errors import ProtocolError
+from polypath.transport.bulk import room
 from polypath.types import HostId
+
+Buffer = bytes | memoryview
 
 REPORT: Final = 1
 HELLO: Final = 2
@@ -90,42 +94,56 @@ class StreamReader:
 
     def __init__(self, head: struct.Struct) -> None:
         self._head = head
-        self._rest = bytearray()
-        self._needed = 0
+        self._rest = b""
+        """The beginning of a head."""
+        self._told = 0
+        """Of a frame whose payload has come in part, as the next two: the head's second field."""
+        self._payload: mmap.mmap | bytearray | None = None
+        self._filled = 0
 
-    def feed(self, data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
+    def feed(self, data: bytes | memoryview) -> Iterator[tuple[int, Buffer]]:
         """The head's second field and the payload of each frame that `data` completes.
+
+        A large payload is a view of memory of its own.
 
         Raises:
             ProtocolError: a frame is longer than any can be.
         """
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed:
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
         at, size, head = 0, len(data), self._head
-        self._needed = head.size
+        if self._payload is not None:
+            at = min(len(self._payload) - self._filled, size)
+            self._fill(data[:at])
+            if self._filled < len(self._payload):
+                return
+            payload, self._payload = self._payload, None
+            yield self._told, memoryview(payload) if isinstance(payload, mmap.mmap) else bytes(payload)
+        elif self._rest:
+            data, self._rest = self._rest + data, b""
+            size = len(data)
         while size - at >= head.size:
             length, told = head.unpack_from(data, at)
             if length > MOST_BYTES:
                 raise ProtocolError(f"A frame of {length} bytes is announced, where {MOST_BYTES} is the most.")
             start, end = at + head.size, at + head.size + length
             if end > size:
-                self._needed = end - at
-                break
+                self._told, self._payload, self._filled = told, room(length), 0
+                self._fill(data[start:])
+                return
             yield told, bytes(data[start:end])
             at = end
-        if at < size:
-            self._rest += data[at:]
+        self._rest = bytes(data[at:])
+
+    def _fill(self, data: bytes | memoryview) -> None:
+        assert self._payload is not None
+        self._payload[self._filled : self._filled + len(data)] = data
+        self._filled += len(data)
 
 
 def pack_sequence(sequence: int) -> bytes:
     return _SEQUENCE.pack(sequence)
 
 
-def unpack_sequence(frame: bytes | memoryview) -> int:
+def unpack_sequence(frame: Buffer) -> int:
     if len(frame) != _SEQUENCE.size:
         raise ProtocolError(f"A command's sequence number has {len(frame)} bytes instead of {_SEQUENCE.size}.")
     return _SEQUENCE.unpack(frame)[0]
@@ -135,7 +153,7 @@ def pack_sender(host: int, incarnation: int, kind: int) -> bytes:
     return _SENDER.pack(host, incarnation, kind)
 
 
-def unpack_sender(frame: bytes | memoryview) -> tuple[int, int, int]:
+def unpack_sender(frame: Buffer) -> tuple[int, int, int]:
     """(host, incarnation, kind)."""
     if len(frame) != _SENDER.size:
         raise ProtocolError(f"A report's sender has {len(frame)} bytes instead of {_SENDER.size}.")
@@ -150,51 +168,51 @@ class Down(NamedTuple):
     """Of a command; else what the head counts by."""
     route: bytes
     """The hosts; none for all that are below."""
-    body: bytes
+    body: Buffer
 
     def pack(self) -> bytes:
         return _DOWN.pack(self.kind, self.question, len(self.route)) + self.route + self.body
 
     @classmethod
-    def unpack(cls, data: bytes) -> Down:
+    def unpack(cls, data: Buffer) -> Down:
         if len(data) < _DOWN.size:
             raise ProtocolError(f"A relay was sent {len(data)} bytes, fewer than the head of a command.")
         kind, question, size = _DOWN.unpack_from(data)
         at = _DOWN.size
         if len(data) < at + size:
             raise ProtocolError("A route is cut short.")
-        return cls(kind, question, data[at : at + size], data[at + size :])
+        return cls(kind, question, bytes(data[at : at + size]), data[at + size :])
 
 
-def pack_answer(question: int, hosts: bytes, body: bytes) -> bytes:
+def pack_answer(question: int, hosts: bytes, body: Buffer) -> bytes:
     return _ANSWER.pack(question, len(hosts) // _HOST) + hosts + body
 
 
-def unpack_answer(data: bytes) -> tuple[int, tuple[HostId, ...], bytes]:
+def unpack_answer(data: Buffer) -> tuple[int, tuple[HostId, ...], bytes]:
     """(question, hosts, body)."""
     if len(data) < _ANSWER.size:
         raise ProtocolError("An answer is cut short.")
     question, count = _ANSWER.unpack_from(data)
     end = _ANSWER.size + count * _HOST
-    return question, unpack_hosts(data[_ANSWER.size : end], count), data[end:]
+    return question, unpack_hosts(data[_ANSWER.size : end], count), bytes(data[end:])
 
 
-def pack_exception(question: int, body: bytes) -> bytes:
+def pack_exception(question: int, body: Buffer) -> bytes:
     return _QUESTION.pack(question) + body
 
 
-def unpack_exception(data: bytes) -> tuple[int, bytes]:
+def unpack_exception(data: Buffer) -> tuple[int, Buffer]:
     """(question, body)."""
     if len(data) < _QUESTION.size:
         raise ProtocolError("An answer is cut short.")
     return _QUESTION.unpack_from(data)[0], data[_QUESTION.size :]
 
 
-def pack_from(node: int, incarnation: int, kind: int, payload: bytes) -> bytes:
+def pack_from(node: int, incarnation: int, kind: int, payload: Buffer) -> bytes:
     return _FROM.pack(node, incarnation, kind) + payload
 
 
-def unpack_from(data: bytes) -> tuple[int, int, int, bytes]:
+def unpack_from(data: Buffer) -> tuple[int, int, int, Buffer]:
     """(node, incarnation, kind, payload)."""
     if len(data) < _FROM.size:
         raise ProtocolError("What a relay hands on is cut short.")
@@ -216,7 +234,7 @@ def pack_hosts(hosts: Iterable[HostId]) -> bytes:
     return _swapped(array.array("I", hosts)).tobytes()
 
 
-def unpack_hosts(data: bytes, count: int | None = None) -> tuple[HostId, ...]:
+def unpack_hosts(data: Buffer, count: int | None = None) -> tuple[HostId, ...]:
     """The hosts; so many, if that is told."""
     if not data or len(data) % _HOST or count not in (None, len(data) // _HOST):
         raise ProtocolError(f"A list of hosts has {len(data)} bytes.")

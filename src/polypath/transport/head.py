@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from polypath.errors import ProtocolError
-from polypath.messages import AnyReport, Command, encode
+from polypath.messages import AnyReport, Command, encode_apart
 from polypath.transport import beats, ends, frames
 from polypath.transport.bulk import TCP
 from polypath.transport.frames import Down
@@ -181,15 +181,17 @@ class HeadChannel:
 
         A host whose worker is gone is passed over: the controller is told of it by the launcher.
         """
-        data = encode(command)
+        data, tail = encode_apart(command)
         routed = self._routes.split(hosts)
-        sent = self._links.send(routed.hosts, sequence, data, more)
+        sent = self._links.send(routed.hosts, sequence, data, more, tail)
         if routed.relays:
             question = question_of(command)
             for route, relays in routed.relays:
-                sent += self._links.send(relays, sequence, Down(frames.COMMAND, question, route, data).pack(), more)
+                sent += self._links.send(
+                    relays, sequence, Down(frames.COMMAND, question, route, data).pack(), more, tail
+                )
         self._commands_sent += sent
-        self._bytes_sent += sent * len(data)
+        self._bytes_sent += sent * (len(data) + len(tail))
 
     def statistics(self) -> Traffic:
         return Traffic(
@@ -205,19 +207,19 @@ class HeadChannel:
         """End all links; what is still queued is lost."""
         self._links.close()
 
-    def _take(self, node: Node, kind: int, payload: bytes) -> None:
+    def _take(self, node: Node, kind: int, payload: frames.Buffer) -> None:
         while kind == frames.FROM:
             node, incarnation, kind, payload = frames.unpack_from(payload)
             if self._incarnations.get(node) != incarnation:
                 return  # The last words of a worker that was replaced.
         relay = self._relays.get(node)
         if kind == frames.ENDED:
-            self._on_ended(node, payload)
+            self._on_ended(node, bytes(payload))
         elif kind == frames.SILENT:
-            self._on_silent(node, frames.unpack_silent(payload))
+            self._on_silent(node, frames.unpack_silent(bytes(payload)))
         elif relay is not None and kind == frames.SERVING:
             if not relay.address.done():
-                relay.address.set_result(payload.decode("utf-8", "replace"))
+                relay.address.set_result(bytes(payload).decode("utf-8", "replace"))
         elif relay is not None and kind == frames.EXPECTED:
             self._settle([frames.unpack_exception(payload)[0]])
         elif relay is not None and kind != frames.ANSWER:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from polypath.transport.frames import Buffer
 from polypath.types import HostId
 
-Take = Callable[[HostId, int, bytes], None]
+Take = Callable[[HostId, int, Buffer], None]
 """Takes (host, kind, payload) of a report. Raises ProtocolError or msgspec's where it cannot be."""
 Silent = Callable[[HostId, float], None]
 """Is told of a worker that sent nothing, not even a beat, for so many seconds; once, unless it is expected again."""
@@ -32,10 +33,10 @@ class HeadLinks(Protocol):
         """Forget a worker: what was sent and not yet taken is lost, its key is worth nothing."""
         ...
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, more: bool = False) -> int:
+    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, more: bool = False, tail: Buffer = b"") -> int:
         """Send a command to those of `hosts` that are connected; how many that are. Never blocks.
 
-        `more` tells that another follows at once, and may go with it.
+        `more` tells that another follows at once, and may go with it. `tail` is the end of the command, and not copied.
         """
         ...
 
@@ -45,7 +46,7 @@ class HeadLinks(Protocol):
 class WorkerEnd(Protocol):
     """A worker's end of its link, which beats by itself as long as it is open."""
 
-    def receive(self) -> tuple[int, bytes]:
+    def receive(self) -> tuple[int, Buffer]:
         """The next command's sequence number and bytes; waits for it.
 
         Raises:
@@ -58,8 +59,8 @@ class WorkerEnd(Protocol):
         """Wait until `descriptor` is readable, then False; or until `receive` would not wait, then True."""
         ...
 
-    def send(self, kind: int, data: bytes) -> None:
-        """Send a report; from any thread."""
+    def send(self, kind: int, data: Buffer, tail: Buffer = b"") -> None:
+        """Send a report, of which `tail` is the end and is not copied; from any thread."""
         ...
 
     def close(self, linger: float) -> None:

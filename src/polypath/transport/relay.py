@@ -42,7 +42,7 @@ class Expect(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 _expects: Final = msgspec.msgpack.Decoder(Expect)
 
 
-def decode_expect(body: bytes) -> Expect:
+def decode_expect(body: frames.Buffer) -> Expect:
     """What the head tells a relay of somebody below it.
 
     Raises:
@@ -149,7 +149,7 @@ class Relay:
 
     # --- Up -----------------------------------------------------------------------------------
 
-    def _hand_up(self, node: Node, kind: int, payload: bytes) -> None:
+    def _hand_up(self, node: Node, kind: int, payload: frames.Buffer) -> None:
         if kind == frames.ANSWER:
             self._tell(self._answers.take(*frames.unpack_answer(payload)))
             return

@@ -34,7 +34,7 @@ def pack_report(report: Report) -> tuple[int, int, bytes]:
     return frames.REPORT, 0, encode(report)
 
 
-def unpack_report(kind: int, payload: bytes) -> AnyReport:
+def unpack_report(kind: int, payload: frames.Buffer) -> AnyReport:
     """The report that somebody sent.
 
     Raises:

@@ -23,7 +23,8 @@ import msgspec
 
 from polypath.aio import TaskSet
 from polypath.errors import ProtocolError
-from polypath.transport.frames import BEAT, COMMAND_HEAD, HELLO, REPORT_HEAD, Hello, StreamReader, hellos
+from polypath.transport.bulk import widen
+from polypath.transport.frames import BEAT, COMMAND_HEAD, HELLO, REPORT_HEAD, Buffer, Hello, StreamReader, hellos
 from polypath.transport.keys import WorkerLink
 from polypath.transport.links import Silent, Take
 from polypath.transport.pulse import LowerPulse, UpperPulse
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 SCHEME: Final = "unix:"
 _READ: Final = 1 << 18
+_MOST_JOINED: Final = 1 << 16
+"""Bytes that are rather copied together than written from where they are."""
 _BACKLOG: Final = 4096
 _BEAT: Final = REPORT_HEAD.pack(0, BEAT)
 
@@ -65,11 +68,12 @@ class HeadStreams:
         if connection := self._workers.pop(host, None):
             connection.close()
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: bytes, more: bool = False) -> int:
-        head, workers, sent, gone = COMMAND_HEAD.pack(len(data), sequence), self._workers, 0, False
+    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, more: bool = False, tail: Buffer = b"") -> int:
+        parts = (COMMAND_HEAD.pack(len(data) + len(tail), sequence), data, tail)
+        workers, sent, gone = self._workers, 0, False
         for host in hosts:
             if connection := workers.get(host):
-                gone |= connection.send(head, data, more)
+                gone |= connection.send(parts, more)
                 sent += 1
         if gone:
             os.sched_yield()  # A worker has been woken, maybe on this core.
@@ -96,7 +100,7 @@ class HeadStreams:
     def lost(self, connection: _Connection) -> None:
         self._connections.discard(connection)
 
-    def admit(self, connection: _Connection, kind: int, payload: bytes) -> HostId:
+    def admit(self, connection: _Connection, kind: int, payload: Buffer) -> HostId:
         """Whose connection it is that says hello.
 
         Raises:
@@ -118,7 +122,7 @@ class HeadStreams:
     def heard(self, host: HostId) -> None:
         self._pulse.heard(host)
 
-    def take(self, host: HostId, kind: int, payload: bytes) -> None:
+    def take(self, host: HostId, kind: int, payload: Buffer) -> None:
         """Hand a report on; one that makes no sense is dropped."""
         try:
             self._take(host, kind, payload)
@@ -138,7 +142,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._host: HostId | None = None
         self._buffer = memoryview(bytearray(_READ))
         self._reader = StreamReader(REPORT_HEAD)
-        self._out: list[bytes] = []
+        self._out: list[Buffer] = []
         self._gathering = False
         """Whether what is sent goes at the end of this turn at the latest."""
         self._written = False
@@ -148,6 +152,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        widen(transport.get_extra_info("socket"))
         self._links.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -175,12 +180,12 @@ class _Connection(asyncio.BufferedProtocol):
             self._links.refuse(error)
             self.close()
 
-    def send(self, head: bytes, data: bytes, more: bool) -> bool:
+    def send(self, parts: Iterable[Buffer], more: bool) -> bool:
         """Send: the first of a turn of the loop at once, so that the worker wakes meanwhile, the rest at its end.
 
         Whether it has gone.
         """
-        self._out += (head, data)
+        self._out += parts
         if not self._gathering:
             self._gathering = True
             self._loop.call_soon(self._end_turn)
@@ -196,7 +201,11 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if out and self._transport is not None:
+        if not out or self._transport is None:
+            return
+        if sum(map(len, out)) > _MOST_JOINED:
+            self._transport.writelines(out)
+        else:
             self._transport.write(b"".join(out))
 
     def close(self) -> None:
@@ -211,6 +220,7 @@ class WorkerStream:
     def __init__(self, link: WorkerLink, silent: Callable[[str], None]) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(link.reports.removeprefix(SCHEME))
+        widen(self._socket)
         self._lock = threading.Lock()
         """Held by who sends."""
         self._reading = threading.Lock()
@@ -218,12 +228,12 @@ class WorkerStream:
         self._came = False
         self._buffer = memoryview(bytearray(_READ))
         self._reader = StreamReader(COMMAND_HEAD)
-        self._frames: collections.deque[tuple[int, bytes]] = collections.deque()
+        self._frames: collections.deque[tuple[int, Buffer]] = collections.deque()
         self._pulse = LowerPulse(link.patience, self._anything_came, self._beat, silent)
         self.send(HELLO, msgspec.msgpack.encode(Hello(link.host, link.incarnation, link.keys.public)))
         self._pulse.start()
 
-    def receive(self) -> tuple[int, bytes]:
+    def receive(self) -> tuple[int, Buffer]:
         frames = self._frames
         with self._reading:
             while not frames:
@@ -270,10 +280,12 @@ class WorkerStream:
             finally:
                 self._lock.release()
 
-    def send(self, kind: int, data: bytes) -> None:
+    def send(self, kind: int, data: Buffer, tail: Buffer = b"") -> None:
         # The head never waits for a worker, so this does not wait for long.
         with self._lock, contextlib.suppress(OSError):  # A head that is gone takes this process with it.
-            self._socket.sendall(REPORT_HEAD.pack(len(data), kind) + data)
+            self._socket.sendall(REPORT_HEAD.pack(len(data) + len(tail), kind) + data)
+            if tail:
+                self._socket.sendall(tail)
 
     def close(self, linger: float) -> None:
         self._pulse.stop()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from polypath.errors import ProtocolError
-from polypath.messages import AnyCommand, OutOfTurn, Peer, Report, Snapshot, decode_command
+from polypath.messages import AnyCommand, Fetched, OutOfTurn, Peer, Report, Snapshot, decode_command, encode_apart
 from polypath.transport import ends, frames
 from polypath.transport.bulk import Listener, Take
 from polypath.transport.keys import WorkerLink
@@ -80,6 +80,9 @@ class WorkerChannel:
 
     def send(self, report: Report) -> None:
         """Send a report to the head."""
+        if isinstance(report, Fetched):
+            self._end.send(frames.REPORT, *encode_apart(report))
+            return
         kind, question, body = pack_report(report)
         if kind == frames.ANSWER:
             body = frames.pack_answer(question, self._me, body)

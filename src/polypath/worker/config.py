@@ -35,8 +35,6 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the group's service (`polypath.worker.rendezvous`) listens: `unix:PATH`; unused if alone."""
     cache_dir: str = ""
     """Folder of compiled programs; empty for none."""
-    shared_dir: str = ""
-    """Folder in shared memory for what is fetched; empty to send everything inline."""
     snapshot: str = ""
     """Folder of a snapshot to load; empty for none."""
     control: msgspec.Raw = msgspec.Raw(b"null")

@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 _THREADS: Final = 128
 """Answers that may wait at the same time."""
+_CHEAP_BYTES: Final = 64 << 10
+"""A shard of at most as many bytes is read where the question is met; a larger one on a thread."""
 
 _LEFT: Final = Failure(
     Code.ABORTED,
@@ -61,7 +63,6 @@ class Questions:
         self._store = store
         self._readiness = readiness
         self._programs = programs
-        self._outbox = host.Outbox(config.shared_dir)
         self._threads = ThreadPoolExecutor(_THREADS, "answer")
         self._lock = threading.Lock()
         self._open: dict[int, Question] = {}
@@ -139,14 +140,14 @@ class Questions:
         if not self._executor.is_ready(shard):
             return False
         dtype, shape = self._executor.shard_type(shard)
-        return host.numpy_dtype(dtype).itemsize * math.prod(shape) <= host.INLINE_BYTES
+        return host.numpy_dtype(dtype).itemsize * math.prod(shape) <= _CHEAP_BYTES
 
-    def _read(self, shard: Shard | Pending, question: m.Fetch) -> m.Inline | m.Shared:
+    def _read(self, shard: Shard | Pending, question: m.Fetch) -> m.Memory:
         if isinstance(shard, Pending):
             shard = shard.wait()
         if isinstance(shard, bytes):
-            return self._outbox.pack(shard)
-        return self._outbox.pack(host.strided(self._executor.fetch(shard), question.strides))
+            return host.packed(shard)
+        return host.packed(host.strided(self._executor.fetch(shard), question.strides))
 
     def _await(self, question: m.Await) -> m.Ready | None:
         try:

@@ -181,13 +181,13 @@ class Worker:
             if not mine:
                 continue
             if command.dtype in host.OPAQUE:
-                data = bytes(host.read(buffer.data))
+                data = bytes(buffer.data)
                 shards.update(dict.fromkeys(mine, data))
                 continue
             array = host.array_of(buffer, command.dtype)
             for device in mine:
                 shards[device] = self._executor.put(array, device, command.memory_kind, layout)
-        self.store.set(command.out, Value(shards))
+        self.store.extend(command.out, shards)
 
     def _rebind(self, command: m.Rebind) -> None:
         for out in command.outs:

@@ -155,6 +155,16 @@ class Store:
         """A new value, under an id that was never used."""
         self._values[value] = what
 
+    def extend(self, value: ValueId, shards: dict[DeviceId, Shard | Pending]) -> None:
+        """Shards of a value that comes in parts. A value of which a part failed stays a failure."""
+        if value in self._failures:
+            return
+        held = self._values.get(value)
+        if held is None:
+            self._values[value] = Value(shards)
+        else:
+            held.shards.update(shards)
+
     def add(self, values: Iterable[tuple[ValueId, Value]]) -> None:
         """New values, as by `set`."""
         self._values.update(values)

@@ -1,4 +1,4 @@
-"""When workers hear of what a client freed: behind the next program, or a little later; large things at once."""
+"""When workers hear of what a client freed: at once, in the client's order, whatever its size."""
 
 from __future__ import annotations
 
@@ -41,59 +41,33 @@ class Freeing:
     def run(self, result: events.Handle) -> None:
         self.cluster.handle(events.Execute(1, self.cluster.op(), self.program, (), (result,), 0, False, (), 9))
 
-    def ask(self, device: int) -> None:
-        self.cluster.handle(events.MemoryStats(1, self.cluster.op(), device))
-
     def waiting(self, host: HostId) -> list[str]:
         return [type(command).__name__ for command in self.cluster.workers[host].commands]
 
 
-def test_small_arrays_end_behind_the_next_program() -> None:
+@pytest.mark.parametrize("shape", [SMALL, LARGE])
+def test_memory_is_free_before_the_next_program(shape: tuple[int, ...]) -> None:
     at = Freeing()
-    at.put(10, 0, 1)
-    at.put(11, 1)
+    at.put(10, 0, 1, shape=shape)
+    at.put(11, 1, shape=shape)
     at.free(10)
     at.free(11)
-    assert at.waiting(0) == at.waiting(1) == []
     at.run(20)
-    assert at.waiting(0) == ["Execute", "Forget"]
-    assert at.waiting(1) == ["Execute", "Forget", "Forget"]
+    assert at.waiting(0) == ["Forget", "Execute"]
+    assert at.waiting(1) == ["Forget", "Forget", "Execute"]
     at.cluster.settle()
     assert [len(worker.values) for worker in at.cluster.workers.values()] == [1, 1]
 
 
-def test_or_a_little_later() -> None:
+def test_arrays_freed_together_are_one_command_for_each_set_of_hosts() -> None:
     at = Freeing()
-    at.put(10, 0)
-    at.free(10)
-    assert at.cluster.due()
-    assert at.waiting(0) == ["Forget"]
-    assert not at.cluster.due()
-
-
-def test_nothing_else_goes_before_them() -> None:
-    at = Freeing()
-    at.put(10, 0)
-    at.free(10)
-    at.ask(0)
-    assert at.waiting(0) == ["Forget", "MemoryStats"]
-
-
-def test_large_arrays_end_at_once_and_small_ones_with_them() -> None:
-    at = Freeing()
-    at.put(10, 0)
-    at.put(11, 0, shape=LARGE)
-    at.free(10)
-    at.free(11)
-    assert at.waiting(0) == ["Forget"]
-
-
-def test_which_arrays_hold_much() -> None:
-    at = Freeing()
-    at.put(10, 0)
-    at.put(11, 0, shape=LARGE)
-    holds_much = at.cluster.controller.holds_much
-    assert (holds_much(1, (10, 99)), holds_much(1, (10, 11)), holds_much(2, (11,))) == (False, True, False)
+    for handle, devices in ((10, (0, 1)), (11, (0, 1)), (12, (1,))):
+        at.put(handle, *devices)
+    at.free(10, 11, 12)
+    assert [[len(command.values) for command in worker.commands] for worker in at.cluster.workers.values()] == [
+        [2],
+        [2, 1],
+    ]
 
 
 @pytest.mark.parametrize("lost", [0, 1])

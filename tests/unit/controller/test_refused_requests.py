@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polypath.controller import events
-from polypath.messages import HostBuffer, Shared
+from polypath.messages import HostBuffer
 from polypath.testing import SimulatedCluster
 from polypath.types import ArraySpec, Code, Failure, Sharding
 
@@ -20,8 +20,8 @@ def cluster() -> SimulatedCluster:
     return found
 
 
-def put(at: SimulatedCluster, *handles: int, data: bytes | Shared = b"12345678") -> events.Put:
-    buffer = HostBuffer((2,), None, (0,), data)
+def put(at: SimulatedCluster, *handles: int) -> events.Put:
+    buffer = HostBuffer((2,), None, (0,), memoryview(b"12345678"))
     return events.Put(1, at.op(), tuple(events.HostArray(h, SPEC, None, (buffer,)) for h in handles))
 
 
@@ -58,15 +58,10 @@ def test_what_was_donated_before_the_refusal_is_gone() -> None:
     assert (at.replies[1, op], at.replies[1, op + 1]) == (True, False)
 
 
-def test_files_of_a_refused_put_are_discarded() -> None:
+def test_a_refused_put_sends_nothing() -> None:
     at = cluster()
-    files = Shared("/dev/shm/a", 8)
-    effects = at.controller.handle(put(at, 12, 11, data=files))
-    assert events.Discard((files, files)) in effects
+    effects = at.controller.handle(put(at, 12, 11))
     assert not [effect for effect in effects if isinstance(effect, events.Send) and "Put" in str(effect.command)]
-    after_the_end = put(at, 13, data=files)
-    at.handle(events.Close(1))
-    assert events.Discard((files,)) in at.controller.handle(after_the_end)
 
 
 def test_a_remap_plan_beyond_the_shards_is_refused_at_once() -> None:
@@ -78,18 +73,6 @@ def test_a_remap_plan_beyond_the_shards_is_refused_at_once() -> None:
         reply = at.replies[1, op]
         assert isinstance(reply, Failure)
         assert reply.message == "A remap plan names arrays or shards that do not exist."
-
-
-def test_files_for_a_host_that_does_not_come_back_are_discarded() -> None:
-    at = SimulatedCluster(2, 1)
-    at.up()
-    at.handle(events.Open(1, "test"))
-    at.kill(0)  # host 1 leaves too: both are away until the island starts anew
-    at.settle()
-    file = Shared("/dev/shm/a", 8)
-    at.handle(put(at, 10, data=file))
-    assert 0 in [worker.host for worker in at.starting]
-    assert events.Discard((file,)) in at.controller.handle(events.WorkerLost(0, "killed by SIGKILL"))
 
 
 def test_the_status_of_a_program_whose_results_were_freed() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ from polypath.controller import events
 from polypath.controller.events import Executed, Loaded, Output, Reply
 from polypath.frontend import ClusterView, dtypes
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import HostBuffer, Shared
+from polypath.messages import HostBuffer
 from polypath.types import ArraySpec, Code, Device, Failure, Platform, ProgramInfo, Sharding
 
 MEMORIES = ("device", "pinned_host", "unpinned_host")
@@ -86,7 +85,8 @@ class FakeController:
             ):
                 self.values[result] = self.values[array]
             case events.Fetch(array=array):
-                return self._find(array)
+                found = self._find(array)
+                return found if isinstance(found, Failure) else memoryview(found)
             case events.CheckReady(arrays=arrays):
                 return next((v for a in arrays if isinstance(v := self._find(a), Failure)), None)
             case events.Delete():
@@ -146,17 +146,8 @@ def add_program(devices: tuple[int, ...]) -> ProgramInfo:
 
 
 def _dense(dtype: str, buffer: HostBuffer) -> bytes:
-    data = _read(buffer.data)
+    data = bytes(buffer.data)
     if buffer.strides is None:
         return data
     (size,) = dtypes.dense_strides(dtype, (1,))
     return np.ndarray(buffer.shape, f"V{size}", data, strides=buffer.strides).tobytes()
-
-
-def _read(data: bytes | Shared) -> bytes:
-    if isinstance(data, bytes):
-        return data
-    path = Path(data.path)
-    found = path.read_bytes()
-    path.unlink()
-    return found

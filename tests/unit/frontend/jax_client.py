@@ -74,6 +74,15 @@ def errors() -> None:
     print(jax.device_put(np.float32(1)).dtype)  # the process lives
 
 
+def refused() -> None:
+    """An array that the server does not take is an error where it is looked at, and the session goes on."""
+    try:
+        np.asarray(jax.device_put(np.ones(3_000_000, np.float32)))
+    except jax.errors.JaxRuntimeError as error:
+        print("value:", error)
+    print(np.asarray(jax.device_put(np.ones(4, np.float32))))
+
+
 def wait() -> None:
     jax.device_put(np.ones(4, np.float32)).block_until_ready()
     print("connected", flush=True)
@@ -82,4 +91,5 @@ def wait() -> None:
 
 if __name__ == "__main__":
     connect(sys.argv[1])
-    {"devices": devices, "arrays": arrays, "run": run, "errors": errors, "wait": wait}[sys.argv[2]]()
+    scenarios = (devices, arrays, run, errors, refused, wait)
+    {scenario.__name__: scenario for scenario in scenarios}[sys.argv[2]]()

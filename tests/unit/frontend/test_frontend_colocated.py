@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any, cast
 
 import frontend_fakes as fakes
 import msgspec
 import pytest
+from polypath.frontend.client_folder import ClientFolders
 from test_frontend_session import Client, failure, on_device
 
 from polypath.controller import events
-from polypath.frontend.host_buffers import HostBuffers, SharedMemory
+from polypath.frontend.host_buffers import HostBuffers
 from polypath.frontend.refused import Refused
 from polypath.frontend.requests import Scope, colocated
 from polypath.frontend.session import Session
@@ -91,7 +91,7 @@ def test_the_calling_threads_order_is_kept_apart() -> None:
     assert event.stream == 12345
 
 
-def test_cpu_devices_beside_accelerators_are_listed(tmp_path: Path) -> None:
+def test_cpu_devices_beside_accelerators_are_listed() -> None:
     def device(id_: int, platform: str) -> Device:
         kind = "cpu" if platform == "cpu" else "NVIDIA H200"
         return Device(id_, 0, 0, id_ % 2, platform, kind, ("device",), {"colocation_id": id_ % HOST_CPU})
@@ -99,9 +99,8 @@ def test_cpu_devices_beside_accelerators_are_listed(tmp_path: Path) -> None:
     devices = (device(0, "cuda"), device(1, "cuda"), device(HOST_CPU, "cpu"), device(HOST_CPU + 1, "cpu"))
     view = ClusterView("gpus", Platform("cuda", "cuda 13", "0.10.2", {}), devices)
     assert view.default_devices(2) == (0, 1)
-    shared = SharedMemory(tmp_path)
     controller = fakes.FakeController()
-    session = Session(7, view, HostBuffers(shared, shared.claim(None)), controller.submit)
+    session = Session(7, view, HostBuffers(ClientFolders(None).claim(None)), controller.submit)
     session.serve(pb.IfrtRequest(request_metadata=pb.RequestMetadata(op_id=1), init_request=pb.InitRequest()))
     (data,) = session._responses
     init = pb.IfrtResponse.FromString(data).init_response

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import frontend_fakes as fakes
+import pytest
 
 from polypath.controller import events
-from polypath.frontend import ClusterView, Frontend
+from polypath.frontend import ClusterView, Frontend, host_buffers
 from polypath.frontend.calls import ServerKind
 from polypath.types import Code, Failure, Platform
 
@@ -95,6 +96,26 @@ def test_arrays_of_every_type_go_and_come_back(folder: Path, server: ServerKind)
     assert "{CpuDevice(id=1)} [1.0, 1.0, 1.0, 1.0]\ndone True" in jax_on(
         folder, server, fakes.FakeController(), "arrays"
     )
+
+
+def test_files_of_arrays_are_refused_in_one_sentence(folder: Path, server: ServerKind, tmp_path: Path) -> None:
+    output = jax_on(
+        folder,
+        server,
+        fakes.FakeController(),
+        "refused",
+        IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY=str(tmp_path),
+        IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES="1000000",
+    )
+    assert "unset IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY" in output
+
+
+def test_an_array_that_is_too_large_is_refused_in_one_sentence(
+    folder: Path, server: ServerKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_buffers, "MOST_INLINE", 1 << 20)
+    output = jax_on(folder, server, fakes.FakeController(), "refused")
+    assert "A host buffer of 12000000 bytes is too large for a cluster" in output
 
 
 def test_a_program_runs(folder: Path, server: ServerKind) -> None:

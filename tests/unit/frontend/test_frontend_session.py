@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import dataclasses
-from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import frontend_fakes as fakes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polypath.frontend.client_folder import ClientFolder, ClientFolders
 
 from polypath.controller import events
-from polypath.frontend.host_buffers import HostBuffers, SharedMemory
+from polypath.frontend.host_buffers import HostBuffers
+from polypath.frontend.refused import Refused
 from polypath.frontend.requests import HANDLERS
 from polypath.frontend.session import Session
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import PROGRAM_OPTION, Shared
+from polypath.messages import PROGRAM_OPTION
 from polypath.types import Code, Failure
 
 
 class Client:
     """One session, what it submits and what it answers."""
 
-    def __init__(self, shared: Path | None = None) -> None:
+    def __init__(self, folder: ClientFolder | None = None) -> None:
         self.controller = fakes.FakeController()
-        self.shared = SharedMemory(shared)
-        self.buffers = HostBuffers(self.shared, self.shared.claim(None))
+        self.buffers = HostBuffers(folder or ClientFolders(None).claim(None))
         self.session = Session(7, fakes.view(4), self.buffers, self.controller.submit)
         self.controller.deliver = lambda reply: self.session.deliver(reply.op, reply.result)
         self.op = 0
@@ -42,7 +41,6 @@ class Client:
         wait = self.session.serve(self.request(**body))
         if wait is not None:
             await wait()
-        await asyncio.sleep(0)  # Arrays are freed after all else that came with the request.
 
     def responses(self) -> list[pb.IfrtResponse]:
         """What was answered since; what the client does not wait for comes last."""
@@ -138,26 +136,14 @@ def test_responses_come_in_any_order_and_name_their_request() -> None:
     asyncio.run(main())
 
 
-def test_what_holds_much_is_freed_before_what_came_after_it() -> None:
+def test_events_come_in_the_client_s_order_also_those_that_free_arrays() -> None:
     async def main() -> None:
         client = Client()
-        asked: list[tuple[int, ...]] = []
-
-        def holds_much(session: int, arrays: Iterable[int]) -> bool:
-            assert session == 7
-            asked.append(tuple(arrays))
-            return 6 in asked[-1]
-
-        view = dataclasses.replace(fakes.view(4), holds_much=holds_much)
-        client.session = Session(7, view, client.buffers, client.controller.submit)
-        for array in (4, 5, 6, 8):
-            free = pb.DestructArrayRequest(array_handle=[array])
-            client.session.serve(client.request(destruct_array=free))
+        for arrays in ((4,), (5, 6)):
+            client.session.serve(client.request(destruct_array=pb.DestructArrayRequest(array_handle=arrays)))
             client.session.serve(client.request(is_array_deleted=pb.IsArrayDeletedRequest(array_handle=1)))
-        await asyncio.sleep(0)
-        freed = [event.arrays if isinstance(event, events.Destruct) else () for event in client.controller.events]
-        assert freed == [(), (), (4, 5, 6), (), (), (8,)]
-        assert asked == [(4,), (5,), (6,), (8,)]
+        submitted = [event.arrays if isinstance(event, events.Destruct) else () for event in client.controller.events]
+        assert submitted == [(4,), (), (5, 6), ()]
 
     asyncio.run(main())
 
@@ -385,23 +371,28 @@ def test_a_status_is_told_only_where_asked_for() -> None:
     asyncio.run(main())
 
 
-def test_the_end_is_told_once_and_frees_files(tmp_path: Path) -> None:
+def test_the_end_is_told_once() -> None:
+    client = Client()
+    client.buffers.store(1, b"12345678")
+    client.session.close()
+    client.session.close()
+    assert client.controller.events == [events.Close(7)]
+    assert len(client.buffers) == 0
+    client.session.deliver(1, memoryview(b"late"))
+
+
+def test_a_request_for_a_buffer_that_was_refused_is_refused_for_the_same_reason() -> None:
     async def main() -> None:
-        client = Client(tmp_path)
-        (tmp_path / "lt_1").write_bytes(b"12345678")
-        (tmp_path / "lt_2").write_bytes(b"never announced")
-        client.buffers.store_file(1, 8)
-        assert (tmp_path / "lt_2").exists()
-        assert not (tmp_path / "lt_1").exists()
-        client.session.close()
-        client.session.close()
-        assert client.controller.events == [events.Close(7)]
-        late = tmp_path / "late"
-        late.write_bytes(b"x")
-        client.session.deliver(1, Shared(str(late), 1))
+        client = Client()
+        why = Refused(Code.RESOURCE_EXHAUSTED, "too much")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(client.ask(make_array_from_host_buffer=put(1)))
+            await asyncio.sleep(0)
+            client.buffers.refuse(put(1).host_buffer_handle, why)
+        assert [event.failure for event in client.controller.of(events.MakeErrors)] == [why.failure]
+        assert len(client.buffers) == 0
 
     asyncio.run(main())
-    assert not list(tmp_path.iterdir())
 
 
 def test_malformed_bytes_end_the_session() -> None:
@@ -436,7 +427,7 @@ def test_no_request_breaks_a_session(kind: str, data: bytes, op: int) -> None:
                 assert client.buffers._expected
                 reading.cancel()
         if not reading.cancelled():
-            assert reading.result() or client.controller.events or client.session._responses
+            assert reading.result() or client.controller.events or client.responses()
 
     asyncio.run(main())
 

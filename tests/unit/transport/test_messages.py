@@ -22,3 +22,17 @@ from polypath import messages
 def test_what_is_no_command(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         messages.decode_command(data)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 65_535, 65_536, 70_000])
+def test_a_message_in_two_parts_is_the_message(size: int) -> None:
+    data = memoryview(bytes(size))
+    buffer = messages.HostBuffer((size,), None, (0, 1), data)
+    put = messages.Put(1, "uint8", (size,), "device", b"x", (buffer,))
+    fetched = messages.Fetched(1, 2, messages.Memory(data))
+    small = messages.Put(1, "uint8", (size,), "device", None, (buffer, buffer))
+    for message in (put, fetched, small, messages.Forget((1,))):
+        head, tail = messages.encode_apart(message)
+        decode = messages.decode_report if message is fetched else messages.decode_command
+        assert decode(head + tail) == message
+        assert len(tail) == (size if size >= 65_536 and message in (put, fetched) else 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from polypath.messages import AnyReport, Await, Fetched, Forget, Inline, Ready
+from polypath.messages import AnyReport, Await, Fetched, Forget, HostBuffer, Memory, Put, Ready
 from polypath.transport import HeadChannel, WorkerChannel
 from polypath.transport.relay import Relay
 from polypath.transport.tree import Tree
@@ -55,8 +55,8 @@ class Cluster:
         link = self.head.link(host, incarnation, f"ipc://{self.folder}/w{host}.{incarnation}", self.tree.relay_of(host))
         await self.head.settled()
         worker = self.workers[host] = WorkerChannel(link)
-        worker.send(Fetched(host, 0, Inline(b"up")))
-        assert await self.reports.get() == Fetched(host, 0, Inline(b"up"))
+        worker.send(Fetched(host, 0, Memory(memoryview(b"up"))))
+        assert await self.reports.get() == Fetched(host, 0, Memory(memoryview(b"up")))
 
     def send(self, hosts: tuple[int, ...], command: Await | Forget) -> None:
         self.sequence += 1
@@ -112,6 +112,20 @@ def test_commands_reach_their_hosts_in_order(tmp_path: Path, scheme: str) -> Non
                         assert await asyncio.to_thread(worker.receive) == Forget((1000 + number,))
             # The head has two below it, and sends no more than that.
             assert it.head.statistics().commands == 300 * 4
+
+    run(test)
+
+
+def test_large_buffers_pass_through_relays(tmp_path: Path, scheme: str) -> None:
+    data = memoryview(bytes(range(256)) * 2048)
+    put = Put(1, "uint8", data.shape, "", None, (HostBuffer(data.shape, None, (4,), data),))
+
+    async def test() -> None:
+        async with cluster(tmp_path, scheme) as it:
+            it.send((4,), put)
+            assert await asyncio.to_thread(it.workers[4].receive) == put
+            await asyncio.to_thread(it.workers[4].send, Fetched(4, 9, Memory(data)))
+            assert await it.reports.get() == Fetched(4, 9, Memory(data))
 
     run(test)
 

@@ -19,7 +19,18 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polypath.messages import AnyReport, Await, Command, Forget, Ready, Snapshot
+from polypath.messages import (
+    AnyReport,
+    Await,
+    Command,
+    Fetched,
+    Forget,
+    HostBuffer,
+    Memory,
+    Put,
+    Ready,
+    Snapshot,
+)
 from polypath.transport import HeadChannel, KeyPair, WorkerChannel, frames
 from polypath.transport.keys import secure_client
 
@@ -112,6 +123,29 @@ def test_what_goes_with_the_next_keeps_its_place_and_comes_without_one(pair: Pai
         pair.until(lambda at=at: len(found) == at + 4)
     taker.join()
     assert found == [Forget((number,)) for number in range(12)]
+
+
+@pytest.mark.parametrize("size", [1 << 16, 300_001, 5 << 20])
+def test_large_buffers_arrive_whole_and_in_order(pair: Pair, size: int) -> None:
+    data = memoryview(os.urandom(size))
+    put = Put(1, "uint8", (size,), "", None, (HostBuffer((size,), None, (0,), data),))
+    fetched = Fetched(0, 7, Memory(data))
+    worker = pair.worker(0)
+    found: list[Command] = []
+
+    def answer() -> None:
+        found.extend(worker.receive() for _ in range(5))
+        for report in (Ready((0,), 1, None), fetched, Ready((0,), 2, None), fetched):
+            worker.send(report)
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    commands: list[Command] = [Forget((1,)), put, Forget((2,)), put, put]
+    pair.send(*(((0,), number, command) for number, command in enumerate(commands)))
+    pair.until(lambda: len(pair.reports) == 5)
+    answering.join()
+    assert found == commands
+    assert pair.reports[1:] == [Ready((0,), 1, None), fetched, Ready((0,), 2, None), fetched]
 
 
 def test_a_command_goes_only_to_its_hosts(pair: Pair) -> None:

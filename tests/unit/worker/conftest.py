@@ -96,11 +96,9 @@ class WorkerProcess:
         result = self.report(m.Fetched, request=request).result
         if isinstance(result, Failure):
             return result
-        data = result.data if isinstance(result, m.Inline) else Path(result.path).read_bytes()
-        if isinstance(result, m.Shared):
-            Path(result.path).unlink()
+        data = result.data
         if dtype == "string":
-            return data
+            return bytes(data)
         return np.ndarray(shape, np.dtype(getattr(ml_dtypes, dtype, dtype)), data, 0, strides)
 
     def wait(self, *values: int) -> Failure | None:

@@ -95,7 +95,7 @@ class Hosts:
 
     def told(self) -> tuple[Counter[object], Counter[object]]:
         """What they have answered and reported until now."""
-        reports = Counter[object](repr(report) for channel in self.channels.values() for report in channel.reports)
+        reports = Counter[object](m.encode(report) for channel in self.channels.values() for report in channel.reports)
         reports.update((host, told) for host, clients in self.clients.items() for told in clients.told)
         return Counter[object](map(repr, self.answers)), reports
 
@@ -338,7 +338,7 @@ def test_what_only_a_host_can_tell_does_not_end_the_step(hosts: Hosts) -> None:
     once(hosts, m.Execute(1, (10,), (20,), (), 1), m.Execute(1, (20,), (21,), (), 2))
     hosts.tell((1,), m.Fetch(5, 21, 2, None))
     (fetched,) = hosts.channels[1].reports[-1:]
-    assert fetched == m.Fetched(1, 5, m.Inline(bytes(8)))
+    assert fetched == m.Fetched(1, 5, m.Memory(memoryview(bytes(8))))
     assert once(hosts, m.Execute(1, (21,), (22,), (), 3))
     assert not once(hosts, m.Delete((21,)))
     assert not once(hosts, m.Execute(1, (22,), (23,), (), 4))

@@ -149,7 +149,7 @@ def test_hosts_in_step_have_their_own_books_when_one_is_killed(run, programs) ->
         host, told = await hosts.ended.get()
         assert (host, told.status) == (1, -9)
         hosts.tell(m.Fetch(2, 20, 3, None), 3)
-        assert await hosts.reports.get() == m.Fetched(3, 2, m.Inline(bytes(8)))
+        assert await hosts.reports.get() == m.Fetched(3, 2, m.Memory(memoryview(bytes(8))))
         for value, known in ((20, True), (19, False)):
             hosts.tell(m.Execute(1, (value,), (100 + value,), (), 99), 0, 2, 3)
             for _ in () if known else (0, 2, 3):

@@ -11,6 +11,8 @@ import pytest
 from polypath import messages as m
 from polypath.types import Code, Failure
 from polypath.versions import parse
+from polypath.worker import host
+from polypath.worker.failures import WorkerFailure
 
 DTYPES = """bool int2 uint2 int4 uint4 int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 bfloat16
 float32 float64 complex64 complex128 float4_e2m1fn float8_e3m4 float8_e4m3 float8_e4m3fn float8_e4m3b11fnuz
@@ -71,34 +73,30 @@ def test_strings(any_worker, ids):
     assert any_worker.wait(out, copy) is None
 
 
-def test_shared_memory_is_read_and_removed(any_worker, ids, tmp_path):
-    out, path = next(ids), tmp_path / "lt_1"
-    array = np.arange(100_000, dtype=np.float32)
-    path.write_bytes(array.tobytes())
-    shared = m.Shared(str(path), array.nbytes)
-    any_worker.tell(m.Put(out, "float32", array.shape, "", None, (m.HostBuffer(array.shape, None, (2,), shared),)))
-    assert np.array_equal(any_worker.fetch(out, 2, shape=array.shape), array)
-    assert not path.exists()
+def test_a_large_array_comes_in_parts(any_worker, ids):
+    out = next(ids)
+    array = np.arange(300_000, dtype=np.float32)
+    for device in (0, 2):
+        buffer = m.HostBuffer(array.shape, None, (device,), (array + device).tobytes())
+        any_worker.tell(m.Put(out, "float32", array.shape, "", None, (buffer,)))
+    for device in (0, 2):
+        assert np.array_equal(any_worker.fetch(out, device, shape=array.shape), array + device)
 
 
-def test_shared_memory_that_is_missing_or_short_fails(any_worker, ids, tmp_path):
-    short = tmp_path / "short"
-    short.write_bytes(b"12")
-    for path in (short, tmp_path / "missing"):
-        out = next(ids)
-        buffer = m.HostBuffer((4,), None, (0,), m.Shared(str(path), 16))
+def test_a_value_of_which_a_part_failed_stays_a_failure(any_worker, ids):
+    out = next(ids)
+    for device, data in ((0, b"1234"), (1, bytes(16))):
+        buffer = m.HostBuffer((4,), None, (device,), data)
         any_worker.tell(m.Put(out, "float32", (4,), "", None, (buffer,)))
-        assert any_worker.report(m.Failed, values=(out,)).failure.code == Code.DATA_LOSS
+    assert any_worker.fetch(out, 1, shape=(4,)).code == Code.INVALID_ARGUMENT
 
 
-def test_large_results_go_through_shared_memory(start, tmp_path):
-    (worker,) = start(platform="null", shared_dir=str(tmp_path))
-    array = np.arange(100_000, dtype=np.float32)
-    worker.put(1, array)
-    worker.start_fetch(1, 0)
-    result = worker.report(m.Fetched).result
-    assert isinstance(result, m.Shared)
-    assert np.array_equal(np.fromfile(result.path, np.float32), array)
+def test_a_shard_that_no_report_holds_is_told_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(host, "MOST_INLINE", 100)
+    assert host.packed(np.ones(25, np.float32)).data.nbytes == 100
+    with pytest.raises(WorkerFailure, match="A shard of 104 bytes cannot go to the client in one piece") as refused:
+        host.packed(np.ones(26, np.float32))
+    assert refused.value.failure.code == Code.RESOURCE_EXHAUSTED
 
 
 def test_layout_of_a_put(worker, ids):

@@ -8,8 +8,7 @@ from typing import Final
 from polypath.controller import events
 from polypath.controller.events import HostArray, Interval, Mapping, Result
 from polypath.frontend import dtypes, layouts, shardings
-from polypath.frontend.host_buffers import discard
-from polypath.frontend.refused import Refused, invalid
+from polypath.frontend.refused import invalid
 from polypath.frontend.requests.base import (
     Handler,
     Scope,
@@ -22,7 +21,7 @@ from polypath.frontend.requests.base import (
     spec,
 )
 from polypath.frontend.wire import ifrt_pb2 as pb
-from polypath.messages import HostBuffer, Shared
+from polypath.messages import HostBuffer
 from polypath.types import ArraySpec, DeviceId
 
 # --- From host memory ---------------------------------------------------------------------------
@@ -43,10 +42,9 @@ def _host_buffer(
         strides = None
     expected = dtypes.host_size(dtype, shape, strides)
     data = scope.buffers.get(handle)
-    size = data.size if isinstance(data, Shared) else len(data)
-    if expected is not None and size != expected:
+    if expected is not None and len(data) != expected:
         raise invalid(
-            f"Host buffer {handle} has {size} bytes where {dtype}{list(shape)}"
+            f"Host buffer {handle} has {len(data)} bytes where {dtype}{list(shape)}"
             f"{f' with strides {list(strides)}' if strides else ''} has {expected}."
         )
     return HostBuffer(shape, strides, devices, data)
@@ -269,12 +267,7 @@ def _fetch(scope: Scope, op: int, body: pb.CopyToHostBufferRequest) -> events.Fe
 
 
 def _fetch_response(scope: Scope, body: pb.CopyToHostBufferRequest, result: Result, out: pb.IfrtResponse) -> None:
-    data = result if isinstance(result, Shared) else expect(result, bytes)
-    try:
-        scope.buffers.store(body.host_buffer_handle, data)
-    except Refused:
-        discard(data)
-        raise
+    scope.buffers.store(body.host_buffer_handle, expect(result, memoryview))
     out.copy_to_host_buffer_response.SetInParent()
 
 
