@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from choices import Choices
 from google.protobuf.message import DecodeError
-from polypath.frontend.client_folder import ClientFolders
 from wire_requests import DEVICES, Known, Requests
 
 from polypath import messages
@@ -69,7 +68,7 @@ class Client:
     def __init__(self, number: int, cluster: Cluster) -> None:
         self._cluster = cluster
         self._asked: Counter[int] = Counter()
-        self.buffers = HostBuffers(ClientFolders(None).claim(None))
+        self.buffers = HostBuffers()
         self.session = Session(number, cluster.view(), self.buffers, cluster.handle)
         cluster.sessions[number] = self.session
         cluster.handle(events.Open(number, "fuzz"))

@@ -102,7 +102,7 @@ async def _life(choices: Choices, folder: Path, connected: socket.socket, errors
     loop.set_exception_handler(lambda _, context: errors.append(context.get("exception") or AssertionError(context)))
     cluster = Cluster(1)
     cluster.up()
-    frontend = Frontend(cluster.handle, cluster.view, shared=folder)
+    frontend = Frontend(cluster.handle, cluster.view)
     cluster.answer = frontend.deliver
     tasks, connections = TaskSet(errors.append), set[Connection]()
     connection, transport = Connection(frontend._methods(), tasks, connections), Transport(connected)

@@ -97,7 +97,7 @@ def test_malformed_bytes_on_the_socket_do_not_harm_others() -> None:
     async def main(folder: Path) -> None:
         cluster = frontend_harness.Cluster(1)
         cluster.up()
-        frontend = Frontend(cluster.handle, cluster.view, shared=folder / "shared")
+        frontend = Frontend(cluster.handle, cluster.view)
         cluster.answer = frontend.deliver
         address = folder / "ifrt.sock"
         await frontend.serve(f"unix:{address}")

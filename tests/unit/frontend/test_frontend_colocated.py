@@ -8,7 +8,6 @@ from typing import Any, cast
 import frontend_fakes as fakes
 import msgspec
 import pytest
-from polypath.frontend.client_folder import ClientFolders
 from test_frontend_session import Client, failure, on_device
 
 from polypath.controller import events
@@ -100,7 +99,7 @@ def test_cpu_devices_beside_accelerators_are_listed() -> None:
     view = ClusterView("gpus", Platform("cuda", "cuda 13", "0.10.2", {}), devices)
     assert view.default_devices(2) == (0, 1)
     controller = fakes.FakeController()
-    session = Session(7, view, HostBuffers(ClientFolders(None).claim(None)), controller.submit)
+    session = Session(7, view, HostBuffers(), controller.submit)
     session.serve(pb.IfrtRequest(request_metadata=pb.RequestMetadata(op_id=1), init_request=pb.InitRequest()))
     (data,) = session._responses
     init = pb.IfrtResponse.FromString(data).init_response

@@ -25,7 +25,7 @@ async def serving(
     folder: Path, server: ServerKind, controller: fakes.FakeController, view: ClusterView | None = None
 ) -> AsyncIterator[tuple[Frontend, str]]:
     seen = view or fakes.view()
-    frontend = Frontend(controller.submit, lambda: seen, shared=folder, server=server)
+    frontend = Frontend(controller.submit, lambda: seen, server=server)
     controller.deliver = frontend.deliver
     address = f"unix:{folder}/stock.sock"
     await frontend.serve(address)

@@ -85,7 +85,7 @@ def test_the_service(folder: Path, server: ServerKind) -> None:
     controller = fakes.FakeController()
 
     async def main() -> None:
-        frontend = Frontend(controller.submit, lambda: fakes.view(1), shared=folder, server=server)
+        frontend = Frontend(controller.submit, lambda: fakes.view(1), server=server)
         controller.deliver = frontend.deliver
         address = f"unix:{folder}/stock.sock"
         await frontend.serve(address)
@@ -207,7 +207,7 @@ def test_a_client_that_is_killed_in_an_upload_ends_its_session(folder: Path, ser
             closed.set()
 
     async def main() -> None:
-        frontend = Frontend(submit, lambda: fakes.view(1), shared=folder, server=server)
+        frontend = Frontend(submit, lambda: fakes.view(1), server=server)
         address = f"unix:{folder}/stock.sock"
         await frontend.serve(address)
         process = await asyncio.create_subprocess_exec(

@@ -10,7 +10,6 @@ import frontend_fakes as fakes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polypath.frontend.client_folder import ClientFolder, ClientFolders
 
 from polypath.controller import events
 from polypath.frontend.host_buffers import HostBuffers
@@ -25,9 +24,9 @@ from polypath.types import Code, Failure
 class Client:
     """One session, what it submits and what it answers."""
 
-    def __init__(self, folder: ClientFolder | None = None) -> None:
+    def __init__(self) -> None:
         self.controller = fakes.FakeController()
-        self.buffers = HostBuffers(folder or ClientFolders(None).claim(None))
+        self.buffers = HostBuffers()
         self.session = Session(7, fakes.view(4), self.buffers, self.controller.submit)
         self.controller.deliver = lambda reply: self.session.deliver(reply.op, reply.result)
         self.op = 0

@@ -46,11 +46,11 @@ def test_what_cannot_be() -> None:
 @pytest.mark.parametrize(
     ("heard", "sent", "now", "due"),
     [
-        (0, 0, 1, None),
+        (0, 0, 0.5, None),
         (0, 0, 2, Due.BEAT),  # A quarter of the patience.
-        (0, 3, 4, None),
+        (0, 3, 3.5, None),
         (3, 0, 4, Due.BEAT),
-        (3, 3, 4.5, None),
+        (3, 3, 3.5, None),
     ],
 )
 def test_the_clock(heard: float, sent: float, now: float, due: Due | None) -> None:
@@ -68,7 +68,7 @@ def test_the_other_end_is_silent() -> None:
     assert link.due(9) is None
     assert link.connect()
     link.opened(10)
-    assert link.due(11) is None
+    assert link.due(10.5) is None
 
 
 def test_an_end_that_reads_no_more_hears_nothing() -> None:
