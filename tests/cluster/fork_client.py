@@ -23,7 +23,6 @@ import jax
 import jax.extend.backend
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -129,6 +128,10 @@ def end_from_a_thread(held: Held) -> None:
     thread.join()
 
 
+def fork_again(held: Held) -> None:
+    assert fork(lambda: (refused(lambda: held.jitted(held.arrays[0])), drop(held))) == 7
+
+
 def touch(held: Held) -> None:
     """Whatever would need the session says why there is none."""
     x, cut = held.arrays[3], held.cut
@@ -178,9 +181,12 @@ def touch(held: Held) -> None:
 
 
 def refused(act: Callable[[], object]) -> None:
-    with pytest.raises(ForkedProcess) as raised:
+    said = None
+    try:
         act()
-    assert str(raised.value) == _SENTENCE.format(cluster.name), raised.value
+    except ForkedProcess as error:
+        said = str(error)
+    assert said == _SENTENCE.format(cluster.name), f"{act}: {said}"
 
 
 def children_of_multiprocessing(held: Held) -> None:
@@ -251,6 +257,7 @@ IN_A_CHILD = (
     close,
     delete,
     end_from_a_thread,
+    fork_again,
     touch,
 )
 IN_THE_PARENT = (children_of_multiprocessing, programs_that_are_started, workers_of_a_data_loader)

@@ -31,6 +31,8 @@ _jaxlib: Any = getattr(lib, "_jax")  # noqa: B009
 _Array: Any = array.ArrayImpl
 _Sharding: Any = sharding.Sharding
 _tokens: Any = getattr(dispatch, "runtime_tokens")  # noqa: B009
+_clear_started_programs: Any = _jaxlib.PjitFunctionCache.clear_all
+_live_executables: Any = _xla.Client.live_executables
 _live_arrays: Any = _xla.Client.live_arrays
 """JAX's own, whatever is put in its place."""
 
@@ -116,12 +118,15 @@ def seal(session: Session | None, clients: Iterable[Any], paths: Iterable[str]) 
         clients: jaxlib's, of all sessions, also of those that were closed: arrays of theirs may live.
         paths: the sockets of the heads.
     """
+    if session is not None:
+        session.forked = True
     _cut_off(set(paths))
+    # Before the session lets go of anything.
     for client in clients:
-        _keep((client, *_live_arrays(client), *client.live_executables()))
+        _keep((client, *_live_arrays(client), *_live_executables(client)))
     _keep((session, dict(_tokens.current_tokens), dict(_tokens.output_runtime_tokens)))
     _tokens.clear()
-    _jaxlib.PjitFunctionCache.clear_all()
+    _clear_started_programs()
     if session is not None:
         session.after_fork_in_child()
         install_in_forked_child(session)
