@@ -248,6 +248,14 @@ def workers_of_a_data_loader(_: Held) -> None:
     assert waits.sum().item() == 56
 
 
+def use_after_close(left: list[Any]) -> None:
+    refused(polypath.connect)
+    for act in (left[0].block_until_ready, left[0].delete, lambda: np.asarray(left[1]), lambda: left[2] + 1):
+        refused(act)
+    left.clear()
+    gc.collect()
+
+
 IN_A_CHILD = (
     drop_and_end_at_once,
     drop_and_end,
@@ -278,8 +286,8 @@ if __name__ == "__main__":
                 way(HELD)
             HELD.check()
             print(way.__name__, flush=True)
-        refused_later = HELD.arrays
+        left = HELD.arrays
     # A session that is closed is the parent's, too: its arrays live on, and gRPC's threads are not in the child.
-    status = fork(lambda: (refused_later.clear(), gc.collect(), refused(polypath.connect)))
+    status = fork(lambda: use_after_close(left))
     assert status == 7, status
     print("after the cluster was closed")

@@ -33,6 +33,7 @@ from polypath.client.environment import (
     LARGE_TRANSFER_THRESHOLD,
     PYTHON_ATTRIBUTE,
     THRESHOLD_BYTES,
+    cluster_name,
     is_ours,
     socket_path,
 )
@@ -68,8 +69,8 @@ class _Proxy:
     watch: HeadWatch | None = None
     clients: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
     """Jaxlib's clients of all sessions: arrays keep one alive after its session has closed."""
-    paths: Final[list[str]] = []
-    """The sockets of the heads that this process has connected to, the last one last."""
+    targets: Final[list[str]] = []
+    """The addresses that this process has connected to, the last one last."""
     forked_from = ""
     """The cluster that the process used from which this one was forked."""
 
@@ -121,9 +122,9 @@ def check_process() -> None:
 
 
 def _after_fork_in_child() -> None:
-    if not _Proxy.paths:
+    if not _Proxy.targets:
         return
-    _Proxy.forked_from = Path(_Proxy.paths[-1]).parent.name
+    _Proxy.forked_from = cluster_name(_Proxy.targets[-1])
     session, watch, clients = _Proxy.session, _Proxy.watch, list(_Proxy.clients)
     _Proxy.session = _Proxy.watch = None
     if watch is not None:
@@ -131,7 +132,7 @@ def _after_fork_in_child() -> None:
     if patches.FORKED not in patches.left_out:
         from polypath.client.hooks import forked
 
-        forked.seal(session, clients, _Proxy.paths)
+        forked.seal(session, clients, _Proxy.targets)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -200,7 +201,7 @@ def _make_client() -> Any:
     _close_session()  # Of a backend that was cleared by JAX's own function.
     if record is not None:
         _Proxy.watch = HeadWatch(record, folder, hooks.session_ended)
-    _Proxy.paths.append(socket_path(target) or target)
+    _Proxy.targets.append(target)
     try:
         client = _connect(target, folder, shared)
     except BaseException:
