@@ -16,6 +16,7 @@ from polypath.client.cluster import Cluster, connect, start
 from polypath.errors import (
     AlreadyRunning,
     ClusterError,
+    ForkedProcess,
     NotRunning,
     PolypathError,
     ProtocolError,
@@ -28,6 +29,7 @@ __all__ = [
     "AlreadyRunning",
     "Cluster",
     "ClusterError",
+    "ForkedProcess",
     "NotRunning",
     "PolypathError",
     "ProtocolError",

@@ -59,7 +59,7 @@ def devices() -> None:
         answer(f"{device.id} hardware", lambda device=device: device.local_hardware_id)
         for memory in device.addressable_memories():
             answer(f"{device.id} {memory.kind}", lambda memory=memory: f"{memory} {memory!r}")
-    answer("memory", lambda: dict(jax.devices()[0].memory_stats()))
+    answer("memory", jax.devices()[0].memory_stats)
     client = jax.devices()[0].client
     answer("by hardware id", lambda: client.device_from_local_hardware_id(3))
     answer("by a wrong hardware id", lambda: client.device_from_local_hardware_id(99))

@@ -23,7 +23,6 @@ import jax
 import jax.extend.backend
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -129,6 +128,10 @@ def end_from_a_thread(held: Held) -> None:
     thread.join()
 
 
+def fork_again(held: Held) -> None:
+    assert fork(lambda: (refused(lambda: held.jitted(held.arrays[0])), drop(held))) == 7
+
+
 def touch(held: Held) -> None:
     """Whatever would need the session says why there is none."""
     x, cut = held.arrays[3], held.cut
@@ -178,9 +181,12 @@ def touch(held: Held) -> None:
 
 
 def refused(act: Callable[[], object]) -> None:
-    with pytest.raises(ForkedProcess) as raised:
+    said = None
+    try:
         act()
-    assert str(raised.value) == _SENTENCE.format(cluster.name), raised.value
+    except ForkedProcess as error:
+        said = str(error)
+    assert said == _SENTENCE.format(cluster.name), f"{act}: {said}"
 
 
 def children_of_multiprocessing(held: Held) -> None:
@@ -242,6 +248,14 @@ def workers_of_a_data_loader(_: Held) -> None:
     assert waits.sum().item() == 56
 
 
+def use_after_close(left: list[Any]) -> None:
+    refused(polypath.connect)
+    for act in (left[0].block_until_ready, left[0].delete, lambda: np.asarray(left[1]), lambda: left[2] + 1):
+        refused(act)
+    left.clear()
+    gc.collect()
+
+
 IN_A_CHILD = (
     drop_and_end_at_once,
     drop_and_end,
@@ -251,6 +265,7 @@ IN_A_CHILD = (
     close,
     delete,
     end_from_a_thread,
+    fork_again,
     touch,
 )
 IN_THE_PARENT = (children_of_multiprocessing, programs_that_are_started, workers_of_a_data_loader)
@@ -271,8 +286,8 @@ if __name__ == "__main__":
                 way(HELD)
             HELD.check()
             print(way.__name__, flush=True)
-        refused_later = HELD.arrays
+        left = HELD.arrays
     # A session that is closed is the parent's, too: its arrays live on, and gRPC's threads are not in the child.
-    status = fork(lambda: (refused_later.clear(), gc.collect(), refused(polypath.connect)))
+    status = fork(lambda: use_after_close(left))
     assert status == 7, status
     print("after the cluster was closed")

@@ -19,7 +19,7 @@ SCALAR = jax.ShapeDtypeStruct((), np.float32)
 
 
 def never(*_: Any) -> Any:
-    print("called", flush=True)
+    print("called\n", end="", flush=True)  # As one, for several threads may say it.
     while True:
         time.sleep(0.05)
 
@@ -28,7 +28,7 @@ def never_in_c(*_: Any) -> Any:
     """Hears of no exception."""
     lock = threading.Lock()
     lock.acquire()
-    print("called", flush=True)
+    print("called\n", end="", flush=True)  # As one, for several threads may say it.
     lock.acquire()
 
 
@@ -85,7 +85,7 @@ def case_colocated() -> None:
     device = jax.devices()[-1]
     function = colocated_python.colocated_python(lambda x: never(x) or x).specialize(out_specs_fn=lambda x: x)
     waiting = function(jax.device_put(np.float32(1), device))
-    print("called", flush=True)
+    print("called\n", end="", flush=True)  # As one, for several threads may say it.
     waiting.block_until_ready()
 
 
@@ -93,7 +93,7 @@ def case_goes_on() -> None:
     """A function that ends later is not lost with the wait for it: who stops by Ctrl-C can still save."""
 
     def late(x: np.ndarray) -> np.ndarray:
-        print("called", flush=True)
+        print("called\n", end="", flush=True)  # As one, for several threads may say it.
         input()
         return x + 1
 

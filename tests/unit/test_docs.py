@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *(ROOT / "docs" / name for name in ("architecture.md", "gpu.md", "security.md", "torch.md", "torch-data.md")),
+    *(
+        ROOT / "docs" / name
+        for name in ("architecture.md", "gpu.md", "patches.md", "security.md", "torch.md", "torch-data.md")
+    ),
 ]
 
 

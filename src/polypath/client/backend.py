@@ -30,6 +30,7 @@ from polypath.client.environment import (
     LINK_ATTRIBUTE,
     LINK_NAME,
     PYTHON_ATTRIBUTE,
+    cluster_name,
     is_ours,
     socket_path,
 )
@@ -67,8 +68,8 @@ class _Proxy:
     watch: Watch | None = None
     clients: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
     """Jaxlib's clients of all sessions: arrays keep one alive after its session has closed."""
-    paths: Final[list[str]] = []
-    """The sockets of the heads that this process has connected to, the last one last."""
+    targets: Final[list[str]] = []
+    """The addresses that this process has connected to, the last one last."""
     forked_from = ""
     """The cluster that the process used from which this one was forked."""
 
@@ -120,9 +121,9 @@ def check_process() -> None:
 
 
 def _after_fork_in_child() -> None:
-    if not _Proxy.paths:
+    if not _Proxy.targets:
         return
-    _Proxy.forked_from = Path(_Proxy.paths[-1]).parent.name
+    _Proxy.forked_from = cluster_name(_Proxy.targets[-1])
     session, watch, clients = _Proxy.session, _Proxy.watch, list(_Proxy.clients)
     _Proxy.session = _Proxy.watch = None
     if watch is not None:
@@ -130,7 +131,7 @@ def _after_fork_in_child() -> None:
     if patches.FORKED not in patches.left_out:
         from polypath.client.hooks import forked
 
-        forked.seal(session, clients, _Proxy.paths)
+        forked.seal(session, clients, _Proxy.targets)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -192,7 +193,7 @@ def _make_client() -> Any:
     check_answers(target)
     stop_watch()
     _close_session()  # Of a backend that was cleared by JAX's own function.
-    _Proxy.paths.append(socket_path(target) or target)
+    _Proxy.targets.append(target)
     name = secrets.token_hex(16)
     links = _link(target, name)
     try:

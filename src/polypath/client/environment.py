@@ -43,6 +43,12 @@ def socket_path(target: str) -> str | None:
     return path if colon and scheme == "unix" else None
 
 
+def cluster_name(target: str) -> str:
+    """The name of the cluster at `target`; the target itself where it is not ours."""
+    path = socket_path(target)
+    return target if path is None else PurePath(path).parent.name
+
+
 def is_ours(target: str) -> bool:
     """Whether a target is a cluster of Polypath, rather than another proxy's server."""
     path = socket_path(target)

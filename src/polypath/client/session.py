@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import jax
@@ -21,7 +20,7 @@ from jax._src import xla_bridge
 from jax.extend import ifrt_programs
 
 from polypath.client.callbacks import CallbackServer
-from polypath.client.environment import socket_path
+from polypath.client.environment import cluster_name, socket_path
 from polypath.client.interrupts import Interrupts
 from polypath.errors import ForkedProcess
 
@@ -76,12 +75,6 @@ class Session:
         self._owned.append(resource)
         return resource
 
-    @property
-    def name(self) -> str:
-        """The cluster's, or the address where it is not ours."""
-        path = socket_path(self.target)
-        return self.target if path is None else PurePath(path).parent.name
-
     def is_cluster(self, client: Any) -> bool:
         """Whether `client` is this session's; False once it is closed.
 
@@ -91,7 +84,7 @@ class Session:
         if client is not self.client or self.closed:
             return False
         if self.forked:
-            raise ForkedProcess(self.name)
+            raise ForkedProcess(cluster_name(self.target))
         return True
 
     def is_on_cluster(self, array: Any) -> bool:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from polypath.client.environment import client_environment, socket_path
+from polypath.client.environment import client_environment, cluster_name, socket_path
 
 
 def test_the_variables_of_a_stock_client() -> None:
@@ -35,3 +35,8 @@ def test_importing_polypath_imports_no_jax() -> None:
         "assert not {'jax', 'jaxlib', 'numpy', 'grpc', 'zmq'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_cluster_goes_by_its_folder() -> None:
+    assert cluster_name("grpc://unix:/run/user/1/polypath/name/ifrt.sock") == "name"
+    assert cluster_name("grpc://10.0.0.1:29000") == "grpc://10.0.0.1:29000"

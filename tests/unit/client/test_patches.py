@@ -157,7 +157,7 @@ def test_a_hook_that_cannot_be_imported_is_left_out(
 ) -> None:
     monkeypatch.setitem(sys.modules, "polypath.client.hooks.donating", None)
     session = Session(jax.devices()[0].client, "")
-    assert set(patches.table(session)) == set(patches.HOOKS) - {"donating"}
+    assert [hook for hook, its in patches.table(session).items() if not its] == ["donating"]
     assert "the hook 'donating'" in caplog.text
     patches.install(session)  # All others.
     session.close()

@@ -31,7 +31,6 @@ def test_only_its_client_is_the_clusters_until_it_closes(client: mock.Mock) -> N
     assert session.is_cluster(client)
     assert not session.is_cluster(mock.Mock())
     assert session.cluster_socket(client) == "/run/name/ifrt.sock"
-    assert session.name == "name"
     session.close()
     assert not session.is_cluster(client)
     assert session.cluster_socket(client) is None
@@ -41,7 +40,6 @@ def test_another_proxys_server_has_no_socket(client: mock.Mock) -> None:
     session = Session(client, "grpc://10.0.0.1:29000")
     assert session.is_cluster(client)
     assert session.cluster_socket(client) is None
-    assert session.name == "grpc://10.0.0.1:29000"
 
 
 def test_an_array_is_on_its_devices() -> None:

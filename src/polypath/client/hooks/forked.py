@@ -17,12 +17,13 @@ import ctypes
 import os
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from jax._src import array, dispatch, lib, sharding
 
+from polypath.client.environment import socket_path
 from polypath.client.hooks.patches import Patch, getter, install_in_forked_child
 from polypath.client.session import Session
 
@@ -31,6 +32,8 @@ _jaxlib: Any = getattr(lib, "_jax")  # noqa: B009
 _Array: Any = array.ArrayImpl
 _Sharding: Any = sharding.Sharding
 _tokens: Any = getattr(dispatch, "runtime_tokens")  # noqa: B009
+_clear_started_programs: Any = _jaxlib.PjitFunctionCache.clear_all
+_live_executables: Any = _xla.Client.live_executables
 _live_arrays: Any = _xla.Client.live_arrays
 """JAX's own, whatever is put in its place."""
 
@@ -108,23 +111,27 @@ def patches(session: Session) -> list[Patch]:
     return found
 
 
-def seal(session: Session | None, clients: Iterable[Any], paths: Iterable[str]) -> None:
+def seal(session: Session | None, clients: Sequence[Any], targets: Sequence[str]) -> None:
     """Keep this process, which was just forked, off its parent's sessions.
 
     Args:
         session: the one that JAX uses, None if it is closed.
         clients: jaxlib's, of all sessions, also of those that were closed: arrays of theirs may live.
-        paths: the sockets of the heads.
+        targets: the addresses that the parent has connected to, the last one last.
     """
-    _cut_off(set(paths))
+    if session is not None:
+        session.forked = True
+    _cut_off({path for target in targets if (path := socket_path(target)) is not None})
+    # Before the session lets go of anything.
     for client in clients:
-        _keep((client, *_live_arrays(client), *client.live_executables()))
+        _keep((client, *_live_arrays(client), *_live_executables(client)))
     _keep((session, dict(_tokens.current_tokens), dict(_tokens.output_runtime_tokens)))
     _tokens.clear()
-    _jaxlib.PjitFunctionCache.clear_all()
-    if session is not None:
-        session.after_fork_in_child()
-        install_in_forked_child(session)
+    _clear_started_programs()
+    for client in clients:
+        its = session if session is not None and session.client is client else Session(client, targets[-1])
+        its.after_fork_in_child()
+        install_in_forked_child(its)
 
 
 def _keep(kept: Any) -> None:

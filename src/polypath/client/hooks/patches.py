@@ -103,31 +103,30 @@ def overlay(**names: Any) -> Callable[[Any], Any]:
 
 
 def table(session: Session) -> dict[str, list[Patch]]:
-    """All patches, by hook; those of `forked` are put in place in a forked child alone.
-
-    A hook that this JAX does not let be imported has none, and the user is told once.
-    """
-    found: dict[str, list[Patch]] = {}
-    for hook in HOOKS:
-        try:
-            module: Any = importlib.import_module(f"polypath.client.hooks.{hook}")
-            found[hook] = module.patches(session)
-        except (ImportError, AttributeError) as error:
-            _tell_left_out(hook, str(error))
-    return found
+    """All patches, by hook; those of `forked` are put in place in a forked child alone."""
+    return {hook: _patches_of(hook, session) for hook in HOOKS}
 
 
 def install(session: Session) -> Installed:
     """Put all patches in place until `session` closes, but for those of a forked child."""
     found = table(session)
-    if FORKED in found:
-        _resolve(FORKED, found.pop(FORKED))  # The user is told here, rather than in the child, what it lacks.
+    _resolve(FORKED, found.pop(FORKED))  # The user is told here, rather than in the child, what this JAX lacks.
     return session.own(Installed(found))
 
 
 def install_in_forked_child(session: Session) -> Installed:
     """Put in place what raises in a forked child, over what its parent had."""
-    return Installed({FORKED: table(session).get(FORKED, [])})
+    return Installed({FORKED: _patches_of(FORKED, session)})
+
+
+def _patches_of(hook: str, session: Session) -> list[Patch]:
+    """A hook's patches; none where this JAX does not let it be imported."""
+    try:
+        module: Any = importlib.import_module(f"polypath.client.hooks.{hook}")
+        return module.patches(session)
+    except (ImportError, AttributeError) as error:
+        _tell_left_out(hook, str(error))
+        return []
 
 
 class _Done(NamedTuple):

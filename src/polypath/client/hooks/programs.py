@@ -4,7 +4,6 @@
   jaxlib's client always writes StableHLO of a version that old, and cannot write such an operation.
 - An executable is serialized as what it was compiled from, which the controller remembers; loading it compiles that, or
   finds it in the workers' cache. `jax_compilation_cache_dir` and `jax.experimental.serialize_executable` need this.
-- Keys of JAX's compilation cache tell the cluster from other clients, whose entries hold something else.
 """
 
 from __future__ import annotations
@@ -101,15 +100,6 @@ def patches(session: Session) -> list[Patch]:
 
         return deserialize_executable
 
-    def hash_accelerator_config(original: Any) -> Any:
-        def hash_accelerator_config(hash_obj: Any, accelerators: Any) -> None:
-            if not session.is_cluster(accelerators.flat[0].client):
-                return original(hash_obj, accelerators)
-            kinds = [device.device_kind for device in accelerators.flat]
-            return hash_obj.update(msgspec.msgpack.encode(["polypath", *kinds]))
-
-        return hash_accelerator_config
-
     return [
         Patch(
             "jax._src.lib:xla_client.Client",
@@ -141,12 +131,6 @@ def patches(session: Session) -> list[Patch]:
             supports_serialization,
             why="Tells JAX that its compilation cache works on the cluster.",
             adds=True,
-        ),
-        Patch(
-            "jax._src.cache_key",
-            "_hash_accelerator_config",
-            hash_accelerator_config,
-            why="Keys of the compilation cache tell the cluster from other clients, whose entries hold something else.",
         ),
     ]
 
