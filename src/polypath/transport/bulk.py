@@ -5,7 +5,7 @@ AES-GCM, which carries several times what ZeroMQ's CURVE does. Bytes are read to
 they are. This is the end that takes; `sending` has the other.
 
     sender to listener   the cluster's secret, `WHO`; then for each shard `HEAD`, tag, header, data
-    listener to sender   `TAKEN` for each shard that was read whole
+    listener to sender   `TAKEN` for each shard, once it is taken
 
 The shards of a sender are numbered from 0. Should a stream break, the sender makes another and sends again from the
 first shard that it has no `TAKEN` for; the listener drops what it has already.
@@ -122,7 +122,7 @@ class Listener:
     def _serve(self, stream: socket.socket, take: Take) -> None:
         try:
             if self._tls is not None:
-                keep_alive(stream, self._patience)
+                set_up_tcp(stream, self._patience)
                 stream = self._tls.wrap_socket(stream, server_side=True, do_handshake_on_connect=False)
             with self._lock:
                 if self._closed:
@@ -136,12 +136,12 @@ class Listener:
                 self._streams[stream] = host
             stream.settimeout(None)
             while (shard := _receive(stream)) is not None:
-                with contextlib.suppress(OSError):  # A sender that has ended may have left more to read.
-                    stream.sendall(TAKEN)
                 if self._is_new(sender, number):
                     _give(take, *shard)
                 number += 1
                 del shard
+                with contextlib.suppress(OSError):  # A sender that has ended may have left more to read.
+                    stream.sendall(TAKEN)
         except (OSError, ProtocolError) as error:
             if not self._closed:
                 log.warning("A stream of shards ended: %s", error)
@@ -232,9 +232,10 @@ def wake(stream: socket.socket, how: int = socket.SHUT_RDWR) -> None:
         socket.socket.shutdown(stream, how)  # TLS's own would let the thread read on, unencrypted.
 
 
-def keep_alive(stream: socket.socket, patience: float) -> None:
-    """Have the kernel send heartbeats, and break the stream if the other machine answers nothing for the patience."""
+def set_up_tcp(stream: socket.socket, patience: float) -> None:
+    """Have the kernel send at once, and send heartbeats: the stream breaks if they are not answered for the patience."""
     seconds = max(1, round(patience / 4))
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
