@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import psutil
+from jax.experimental import colocated_python
 
 import polypath
 
@@ -53,6 +55,22 @@ def check_comes_back() -> None:
 
 def pids(cluster: polypath.Cluster) -> list[int]:
     return [host.pid for host in cluster.status().controller.hosts]
+
+
+def stop_a_worker_beside_a_busy_one(cluster: polypath.Cluster, folder: Path) -> None:
+    """One worker runs Python without a pause for longer than the patience, and is not given up."""
+    over = str(folder / "over")
+
+    def spin(x: jax.Array) -> jax.Array:
+        while not os.path.exists(over):  # noqa: PTH110  # Without a path's import, in the worker.
+            pass
+        return x
+
+    function = colocated_python.colocated_python(spin).specialize(out_specs_fn=lambda x: x)
+    busy = function(jax.device_put(np.float32(5), jax.devices()[0]))
+    stop_a_worker(cluster)
+    Path(over).touch()
+    assert float(busy) == 5
 
 
 def stop_a_worker(cluster: polypath.Cluster) -> None:
@@ -146,7 +164,8 @@ def main() -> None:
         head = psutil.Process(cluster._head.pid)
         check_works()
         lose_a_source(cluster)
-        stop_a_worker(cluster)
+        with tempfile.TemporaryDirectory() as folder:
+            stop_a_worker_beside_a_busy_one(cluster, Path(folder))
         stop_a_relay(cluster, head)
         stop_the_head(cluster, head)
     print("ok")

@@ -233,7 +233,7 @@ def wake(stream: socket.socket, how: int = socket.SHUT_RDWR) -> None:
 
 
 def set_up_tcp(stream: socket.socket, patience: float) -> None:
-    """Have the kernel send at once, and send heartbeats: the stream breaks if they are not answered for the patience."""
+    """Have the kernel send at once, and send heartbeats: a stream breaks if they are not answered for the patience."""
     seconds = max(1, round(patience / 4))
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
