@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from polypath.controller.events import CompileReshard, Handle
-from polypath.messages import Callbacks, Command, Compile, Peer, Unsent
+from polypath.messages import Callbacks, Command, Compile, Peer
 from polypath.types import (
     ArraySpec,
     Device,
@@ -197,8 +197,6 @@ class Host:
     """The folder of the snapshot it was told to write; empty if it wrote none."""
     losses: int = 0
     """How often it was lost since it last came up."""
-    unsent: Unsent | None = None
-    """What its ended processes have not sent, for hosts that take shards from it and come up later."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -217,6 +215,8 @@ class Island:
     """The first id of what held commands make and ask."""
     loss: Failure | None = None
     """What became of the host that was lost since the island was complete."""
+    last_loss: Failure | None = None
+    """Why its earlier processes ended; None if there were none. What they were to send has ids below `held_since`."""
     unexplained: list[tuple[RequestId, HostId]] = dataclasses.field(default_factory=list[tuple[RequestId, HostId]])
     """Questions that a host could not answer as another left it alone: which one may not be known yet."""
 

@@ -1,8 +1,7 @@
-"""Bulk streams: what is big goes from one process of the cluster to another on a stream for just that.
+"""Bulk streams carry shards from one process of the cluster to another. This is their receiving end (`sending` the other).
 
-On one machine that is a unix socket in the cluster's folder, over networks TLS: an authenticated stream of
-AES-GCM, which carries several times what ZeroMQ's CURVE does. Bytes are read to where they stay, and sent from where
-they are. This is the end that takes; `sending` has the other.
+On one machine a stream is a unix socket in the cluster's folder. Over networks it is TLS with AES-GCM, which carries
+several times what ZeroMQ's CURVE does. Bytes are sent from where they are and read to where they stay, without a copy.
 
     sender to listener   the cluster's secret, `WHO`; then for each shard `HEAD`, tag, header, data
     listener to sender   `TAKEN` for each shard, once it is taken
@@ -34,7 +33,7 @@ from polypath.types import HostId
 log = logging.getLogger(__name__)
 
 Take = Callable[[str, bytes, memoryview], None]
-"""Takes (tag, header, data) of what was sent; called on a thread of the connection."""
+"""Takes (tag, header, data) of a shard. It is called on the connection's thread."""
 
 UNIX: Final = "unix:"
 TCP: Final = "tcp://"
@@ -47,16 +46,16 @@ TAKEN: Final = b"\1"
 _MOST_HEADER: Final = 1 << 24
 _MOST_BYTES: Final = 1 << 40
 MAPPED: Final = 1 << 18
-"""Bytes from which on memory is mapped: it begins at a page, and so devices of a CPU share it."""
+"""Shards of at least so many bytes get mapped memory. It begins at a page, so CPU devices use it without a copy."""
 _SEND_BUFFER: Final = 1 << 19
-"""Bytes. The kernel takes twice that, or as much as it lets anybody have."""
+"""Bytes that a socket buffers. The kernel doubles it, up to its own limit."""
 _HELLO_TIMEOUT: Final = 30
-"""Seconds that who connects has to say who he is."""
+"""Seconds that a process which connects has to show the secret."""
 _BACKLOG: Final = 4096
 
 
 class Listener:
-    """Where others send to. They can connect at once, and are heard from `start` on."""
+    """Accepts streams. Others can connect at once; their shards are read from `start` on."""
 
     def __init__(self, listen: str, keys: BulkKeys, patience: float) -> None:
         """`listen` is `ipc://PATH`, or `tcp://HOST` for a port of its own.
