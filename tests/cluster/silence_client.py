@@ -113,6 +113,24 @@ def stop_the_head(cluster: polypath.Cluster, head: psutil.Process) -> None:
     check_comes_back()
 
 
+def cut_a_stream(cluster: polypath.Cluster) -> None:
+    """A host cannot reach another, though both live: who waits for its array hears of it, and the next one arrives."""
+    here, there = jax.devices()[:2]
+    before, values = pids(cluster), put()
+    (socket,) = Path(cluster._head.config.runtime_dir).glob("w1.*.shards")
+    away = socket.rename(socket.with_suffix(".away"))
+    copy = jax.device_put(values[0], there)
+    needs_it = copy + values[1]
+    for value in (copy, needs_it):
+        message = error_of(lambda value=value: float(value))
+        assert message.startswith("DATA_LOSS: Host 0 of island 0 could not send to host 1 of island 1 ("), message
+        assert "No such file" in message, message
+    away.rename(socket)
+    assert float(jax.device_put(values[0], there) + values[1]) == 1
+    assert float(jax.device_put(values[1], here) + values[0]) == 1
+    assert pids(cluster) == before
+
+
 def lose_a_source(cluster: polypath.Cluster) -> None:
     """A host dies before it sends an array to another island: who waits for that hears of it, and goes on."""
     here, there = jax.devices()[:2]
@@ -163,6 +181,7 @@ def main() -> None:
     with polypath.start(hosts=3, devices_per_host=1, islands=3, platform="cpu", fanout=2) as cluster:
         head = psutil.Process(cluster._head.pid)
         check_works()
+        cut_a_stream(cluster)
         lose_a_source(cluster)
         with tempfile.TemporaryDirectory() as folder:
             stop_a_worker_beside_a_busy_one(cluster, Path(folder))

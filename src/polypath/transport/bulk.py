@@ -1,4 +1,4 @@
-"""Bulk streams carry shards from one process of the cluster to another. This is their receiving end (`sending` the other).
+"""Bulk streams carry shards from one process to another. This is their receiving end; `sending` has the other.
 
 On one machine a stream is a unix socket in the cluster's folder. Over networks it is TLS with AES-GCM, which carries
 several times what ZeroMQ's CURVE does. Bytes are sent from where they are and read to where they stay, without a copy.
