@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import psutil
+from jax.experimental import colocated_python
 
 import polypath
 
@@ -55,6 +57,22 @@ def pids(cluster: polypath.Cluster) -> list[int]:
     return [host.pid for host in cluster.status().controller.hosts]
 
 
+def stop_a_worker_beside_a_busy_one(cluster: polypath.Cluster, folder: Path) -> None:
+    """One worker runs Python without a pause for longer than the patience, and is not given up."""
+    over = str(folder / "over")
+
+    def spin(x: jax.Array) -> jax.Array:
+        while not os.path.exists(over):  # noqa: PTH110  # Without a path's import, in the worker.
+            pass
+        return x
+
+    function = colocated_python.colocated_python(spin).specialize(out_specs_fn=lambda x: x)
+    busy = function(jax.device_put(np.float32(5), jax.devices()[0]))
+    stop_a_worker(cluster)
+    Path(over).touch()
+    assert float(busy) == 5
+
+
 def stop_a_worker(cluster: polypath.Cluster) -> None:
     """Its values are lost; the other islands do not notice."""
     before, values = pids(cluster), put()
@@ -93,6 +111,24 @@ def stop_the_head(cluster: polypath.Cluster, head: psutil.Process) -> None:
         message = error_of(lambda value=value: float(value))
         assert f"Host {host} of island {host} was lost" in message, message
     check_comes_back()
+
+
+def cut_a_stream(cluster: polypath.Cluster) -> None:
+    """A host cannot reach another, though both live: who waits for its array hears of it, and the next one arrives."""
+    here, there = jax.devices()[:2]
+    before, values = pids(cluster), put()
+    (socket,) = Path(cluster._head.config.runtime_dir).glob("w1.*.shards")
+    away = socket.rename(socket.with_suffix(".away"))
+    copy = jax.device_put(values[0], there)
+    needs_it = copy + values[1]
+    for value in (copy, needs_it):
+        message = error_of(lambda value=value: float(value))
+        assert message.startswith("DATA_LOSS: Host 0 of island 0 could not send to host 1 of island 1 ("), message
+        assert "No such file" in message, message
+    away.rename(socket)
+    assert float(jax.device_put(values[0], there) + values[1]) == 1
+    assert float(jax.device_put(values[1], here) + values[0]) == 1
+    assert pids(cluster) == before
 
 
 def lose_a_source(cluster: polypath.Cluster) -> None:
@@ -145,8 +181,10 @@ def main() -> None:
     with polypath.start(hosts=3, devices_per_host=1, islands=3, platform="cpu", fanout=2) as cluster:
         head = psutil.Process(cluster._head.pid)
         check_works()
+        cut_a_stream(cluster)
         lose_a_source(cluster)
-        stop_a_worker(cluster)
+        with tempfile.TemporaryDirectory() as folder:
+            stop_a_worker_beside_a_busy_one(cluster, Path(folder))
         stop_a_relay(cluster, head)
         stop_the_head(cluster, head)
     print("ok")

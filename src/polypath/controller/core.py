@@ -207,15 +207,18 @@ class Core:
         self.effects.append(Located(HostAddress(host.id, link, tuple([device.id for device in host.devices]))))
         for sender in sorted(host.known_to):
             self._tell(sender, (host.id,))
-            if (unsent := self.hosts[sender].unsent) is not None:
-                self.send_if_up(host.id, unsent)
+            if self.hosts[sender].state is not HostState.LEAVING:  # Else it may still send.
+                self.tell_unsent(self.hosts[sender], (host.id,))
         self._tell(host.id, host.told)
 
-    def tell_unsent(self, host: Host, before: ValueId, failure: Failure) -> None:
-        """A host's process ended: tell those that take shards from it that those of values before that one are lost."""
-        host.unsent = Unsent(host.id, tuple(device.id for device in host.devices), before, failure)
-        for taker in sorted(host.told):
-            self.send_if_up(taker, host.unsent)
+    def tell_unsent(self, host: Host, takers: Iterable[HostId]) -> None:
+        """Tell hosts that take shards from one what its ended processes have not sent."""
+        island = self.islands[host.island]
+        if takers and island.last_loss is not None:
+            devices = tuple(device.id for device in host.devices)
+            unsent = Unsent(host.id, devices, island.held_since, island.last_loss)
+            for taker in sorted(takers):
+                self.send_if_up(taker, unsent)
 
     def send_if_up(self, host: HostId, command: Command) -> None:
         """Append to the log for a host, or nothing if it is not up."""

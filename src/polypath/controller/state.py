@@ -11,7 +11,7 @@ import enum
 import msgspec
 
 from polypath.controller.events import CompileReshard, Handle
-from polypath.messages import Callbacks, Command, Compile, Peer, Unsent
+from polypath.messages import Callbacks, Command, Compile, Peer
 from polypath.plugins import Wanted
 from polypath.types import (
     ArraySpec,
@@ -168,8 +168,6 @@ class Host:
     """The folder of the snapshot it was told to write; empty if it wrote none."""
     losses: int = 0
     """How often it was lost since it last came up."""
-    unsent: Unsent | None = None
-    """What its ended processes have not sent, for hosts that take shards from it and come up later."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -188,6 +186,8 @@ class Island:
     """The first id of what held commands make and ask."""
     loss: Failure | None = None
     """What became of the host that was lost since the island was complete."""
+    last_loss: Failure | None = None
+    """Why its earlier processes ended; None if there were none. What they were to send has ids below `held_since`."""
     unexplained: list[tuple[RequestId, HostId]] = dataclasses.field(default_factory=list[tuple[RequestId, HostId]])
     """Questions that a host could not answer as another left it alone: which one may not be known yet."""
 

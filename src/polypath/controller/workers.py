@@ -92,14 +92,15 @@ class Workers:
             self._give_up(island, event.cause)
         else:
             self._gather(island)
+        island.last_loss = self._island_failure(host)
         self._tell_unsent(island)
 
     def _tell_unsent(self, island: Island) -> None:
         """Nothing comes any more of the island's ended processes, nor of commands that were held for it and dropped."""
         for number in island.hosts:
             host = self._core.hosts[number]
-            if host.state not in (HostState.UP, HostState.LEAVING):
-                self._core.tell_unsent(host, island.held_since, self._island_failure(host))
+            if host.told and host.state not in (HostState.UP, HostState.LEAVING):
+                self._core.tell_unsent(host, host.told)
 
     def undelivered(self, report: messages.Undelivered) -> None:
         """A stream from a host to another broke for good, and both live, or else more is told."""

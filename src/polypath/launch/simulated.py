@@ -70,7 +70,8 @@ class SimulatedLauncher(LocalLauncher):
     async def kill(self, host: HostId, cause: str = "") -> None:
         if (running := self._running.get(host)) is not None:
             number, place = running
-            processes.tell(place.process, msgspec.json.encode(HostOrder(number, host)))
+            # On a thread: the process may be stopped, and its pipe full.
+            await asyncio.to_thread(processes.tell, place.process, msgspec.json.encode(HostOrder(number, host)))
 
     def relay_ended(self, relay: int, child: Child) -> None:
         self._places = {host: place for host, place in self._places.items() if place is not child}

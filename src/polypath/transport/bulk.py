@@ -1,11 +1,10 @@
-"""Bulk streams: what is big goes from one process of the cluster to another on a stream for just that.
+"""Bulk streams carry shards from one process to another. This is their receiving end; `sending` has the other.
 
-On one machine that is a unix socket in the cluster's folder, over networks TLS: an authenticated stream of
-AES-GCM, which carries several times what ZeroMQ's CURVE does. Bytes are read to where they stay, and sent from where
-they are. This is the end that takes; `sending` has the other.
+On one machine a stream is a unix socket in the cluster's folder. Over networks it is TLS with AES-GCM, which carries
+several times what ZeroMQ's CURVE does. Bytes are sent from where they are and read to where they stay, without a copy.
 
     sender to listener   the cluster's secret, `WHO`; then for each shard `HEAD`, tag, header, data
-    listener to sender   `TAKEN` for each shard that was read whole
+    listener to sender   `TAKEN` for each shard, once it is taken
 
 The shards of a sender are numbered from 0. Should a stream break, the sender makes another and sends again from the
 first shard that it has no `TAKEN` for; the listener drops what it has already.
@@ -34,7 +33,7 @@ from polypath.types import HostId
 log = logging.getLogger(__name__)
 
 Take = Callable[[str, bytes, memoryview], None]
-"""Takes (tag, header, data) of what was sent; called on a thread of the connection."""
+"""Takes (tag, header, data) of a shard. It is called on the connection's thread."""
 
 UNIX: Final = "unix:"
 TCP: Final = "tcp://"
@@ -47,16 +46,16 @@ TAKEN: Final = b"\1"
 _MOST_HEADER: Final = 1 << 24
 _MOST_BYTES: Final = 1 << 40
 MAPPED: Final = 1 << 18
-"""Bytes from which on memory is mapped: it begins at a page, and so devices of a CPU share it."""
+"""Shards of at least so many bytes get mapped memory. It begins at a page, so CPU devices use it without a copy."""
 _SEND_BUFFER: Final = 1 << 19
-"""Bytes. The kernel takes twice that, or as much as it lets anybody have."""
+"""Bytes that a socket buffers. The kernel doubles it, up to its own limit."""
 _HELLO_TIMEOUT: Final = 30
-"""Seconds that who connects has to say who he is."""
+"""Seconds that a process which connects has to show the secret."""
 _BACKLOG: Final = 4096
 
 
 class Listener:
-    """Where others send to. They can connect at once, and are heard from `start` on."""
+    """Accepts streams. Others can connect at once; their shards are read from `start` on."""
 
     def __init__(self, listen: str, keys: BulkKeys, patience: float) -> None:
         """`listen` is `ipc://PATH`, or `tcp://HOST` for a port of its own.
@@ -122,7 +121,7 @@ class Listener:
     def _serve(self, stream: socket.socket, take: Take) -> None:
         try:
             if self._tls is not None:
-                keep_alive(stream, self._patience)
+                set_up_tcp(stream, self._patience)
                 stream = self._tls.wrap_socket(stream, server_side=True, do_handshake_on_connect=False)
             with self._lock:
                 if self._closed:
@@ -136,12 +135,12 @@ class Listener:
                 self._streams[stream] = host
             stream.settimeout(None)
             while (shard := _receive(stream)) is not None:
-                with contextlib.suppress(OSError):  # A sender that has ended may have left more to read.
-                    stream.sendall(TAKEN)
                 if self._is_new(sender, number):
                     _give(take, *shard)
                 number += 1
                 del shard
+                with contextlib.suppress(OSError):  # A sender that has ended may have left more to read.
+                    stream.sendall(TAKEN)
         except (OSError, ProtocolError) as error:
             if not self._closed:
                 log.warning("A stream of shards ended: %s", error)
@@ -238,9 +237,10 @@ def wake(stream: socket.socket, how: int = socket.SHUT_RDWR) -> None:
         socket.socket.shutdown(stream, how)  # TLS's own would let the thread read on, unencrypted.
 
 
-def keep_alive(stream: socket.socket, patience: float) -> None:
-    """Have the kernel send heartbeats, and break the stream if the other machine answers nothing for the patience."""
+def set_up_tcp(stream: socket.socket, patience: float) -> None:
+    """Have the kernel send at once, and send heartbeats: a stream breaks if they are not answered for the patience."""
     seconds = max(1, round(patience / 4))
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)

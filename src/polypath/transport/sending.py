@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from polypath.transport.bulk import HEAD, MAPPED, TCP, UNIX, WHO, keep_alive, wake, widen
+from polypath.transport.bulk import HEAD, MAPPED, TCP, UNIX, WHO, set_up_tcp, wake, widen
 from polypath.transport.keys import BulkKeys
 from polypath.types import HostId
 
@@ -159,8 +159,7 @@ def _connect(address: str, keys: BulkKeys, patience: float) -> socket.socket:
     if address.startswith(TCP):
         host, _, port = address.removeprefix(TCP).rpartition(":")
         stream = socket.create_connection((host, int(port)), patience)
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        keep_alive(stream, patience)
+        set_up_tcp(stream, patience)
         stream = client_context(keys.certificate).wrap_socket(stream)
         stream.settimeout(None)
         return stream

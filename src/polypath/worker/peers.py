@@ -17,6 +17,7 @@ import msgspec
 
 from polypath.messages import Peer, Unsent, decode
 from polypath.types import DeviceId, Failure, HostId, ValueId
+from polypath.worker.failures import failure_of
 
 OnPeer = Callable[[str, bytes, memoryview], None]
 OnLost = Callable[[Peer, str], None]
@@ -123,7 +124,7 @@ class PeerPost:
                 else:
                     self._expected[tag] = (source, receive)
         if early is not None:
-            receive(*early)
+            _hand_over(receive, *early)
 
     def give_up(self, unsent: Unsent) -> None:
         """Fail the pieces that a host has not sent, once those are read that it has."""
@@ -140,7 +141,7 @@ class PeerPost:
             self._given_up.update(tags)
             takers = [self._expected.pop(tag)[1] for tag in tags]
         for receive in takers:
-            receive(*_failed(unsent))
+            _hand_over(receive, *_failed(unsent))
 
     def _on_peer(self, tag: str, header: bytes, data: bytes | memoryview) -> None:
         decoded = decode(_headers, header)
@@ -152,7 +153,15 @@ class PeerPost:
             if expected is None:
                 self._early[tag] = (decoded, data)
         if expected is not None:
-            expected[1](decoded, data)
+            _hand_over(expected[1], decoded, data)
+
+
+def _hand_over(receive: Receive, header: Header, data: bytes | memoryview) -> None:
+    """Whatever is wrong with a piece, whoever waits for it hears of it."""
+    try:
+        receive(header, data)
+    except Exception as error:
+        receive(Header("", (), failure_of(error)), b"")
 
 
 def _failed(unsent: Unsent) -> tuple[Header, bytes]:

@@ -102,6 +102,21 @@ def test_what_the_next_process_or_another_host_sends_is_waited_for(at: Post) -> 
     assert at.came == dict.fromkeys(waits, b"data")
 
 
+def test_whatever_is_wrong_with_a_piece_who_waits_for_it_hears_of_it(at: Post) -> None:
+    came: list[Failure | None] = []
+
+    def receive(header: Header, data: bytes | memoryview) -> None:
+        came.append(header.failure)
+        if header.failure is None:
+            raise ValueError("three bytes are no float32")
+
+    at.post.expect(tag_of(9, 0, 0), 4, receive)
+    at.link.brings(tag_of(9, 0, 0), b"abc")
+    assert came[0] is None
+    assert came[1] is not None
+    assert "three bytes are no float32" in came[1].message
+
+
 def test_what_comes_after_it_failed_is_dropped(at: Post) -> None:
     tag = at.expect(9, 4)
     at.lose(before=10)
