@@ -127,10 +127,10 @@ class Head:
         except PolypathError as error:
             announce(HeadReply(error=str(error)))
         finally:
+            if self._links is not None:
+                await self._links.stop()  # Before sessions end, as they do for no other reason now.
             if self._frontend is not None:
                 await self._frontend.stop()
-            if self._links is not None:
-                await self._links.stop()
             await self._launcher.stop()
             await self._tasks.cancel()
             self._channel.close()

@@ -69,7 +69,7 @@ def test_everything_that_is_open_is_in_the_table(cluster: Cluster) -> None:
     assert not [each for each in found if not any(fnmatch.fnmatch(each, pattern) for pattern in told)]
     assert not opened.system_v(cluster.pids)
     # It did look: each kind is there.
-    kinds = ("ifrt.sock", "workers", "g0", "w*.shards", "r*.below", "landing", "notices", "tcp 127.0.0.1:*", "lock")
+    kinds = ("ifrt.sock", "workers", "g0", "w*.shards", "r*.below", "/link", "w*.link", "tcp 127.0.0.1:*", "lock")
     for kind in kinds:
         assert fnmatch.filter(found, f"*{kind}"), kind
 

@@ -110,9 +110,8 @@ class HeadLinks:
 
     async def _converse(self, session: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(writer, LinkState(self._patience))
-        if session in self._links:
-            link.close(f"The client of session {session} is connected already.")
-            return
+        if (before := self._links.get(session)) is not None:
+            before.abort()  # The client has given it up.
         for welcome in self._welcomes(session):
             link.send(protocol.pack(Kind.WELCOME, note=protocol.encode(welcome)))
         self._links[session] = link

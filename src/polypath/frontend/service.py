@@ -43,6 +43,9 @@ _SESSION_METADATA: Final = "ifrt-proxy-grpc-ifrt-session-metadata-bin"
 _STORE_METADATA: Final = "ifrt-proxy-grpc-host-buffer-store-metadata-bin"
 
 
+_DISCONNECTED: Final = "the connection of its JAX client to the head ended"
+
+
 class FrontendStatistics(msgspec.Struct, frozen=True):
     """What the frontend has done since it was started."""
 
@@ -179,7 +182,7 @@ class Frontend:
 
     async def _session(self, call: calls.Call) -> None:
         session = self._begin(call)
-        reason = ""
+        reason = _DISCONNECTED
         try:
             await call.converse(session)
         except Refused as refused:

@@ -115,7 +115,7 @@ class Links:
         if hosts is not None and not all(map(self._is_linked, hosts)):
             return None
         with self._lock:
-            if self._closed.is_set():
+            if self._head.state.state is not State.OPEN:  # It could not tell that nobody will answer.
                 return None
             while (number := next(self._numbers) % MOST_NUMBER + 1) in self._requests:
                 pass
@@ -159,8 +159,7 @@ class Links:
         self._end_all()
 
     def abandon(self) -> None:
-        """In a forked child: let go of all sockets, and tell nobody."""
-        self._closed.set()
+        """In a forked child: let go of all sockets, and tell nobody. Takes no lock, which a thread may have held."""
         for link in (self._head, *self._links.values()):
             if link.connection is not None:
                 link.connection.abandon()
@@ -184,8 +183,10 @@ class Links:
             known = self._hosts.get(host)
             if known is None or not known.address or time.monotonic() < link.retry or self._closed.is_set():
                 return False
-            link.retry = time.monotonic() + _RETRY
-            return self._reach(link, known)
+            try:
+                return self._reach(link, known)
+            finally:
+                link.retry = time.monotonic() + _RETRY
 
     def _reach(self, link: _Link, known: HostAddress) -> bool:
         """Connect to a host, or through the head where it cannot be reached."""
@@ -209,19 +210,25 @@ class Links:
         try:
             stream = connect()
             try:
+                stream.settimeout(self._patience)
                 stream.sendall(protocol.pack(Kind.HELLO, note=protocol.encode(Hello(self._session, host, token))))
                 incoming = Incoming(stream)
                 self._welcome(incoming)
+                stream.settimeout(None)
             except BaseException:
                 stream.close()
                 raise
         except (OSError, ValueError) as error:
             state.broke(str(error))
             raise
-        state.opened(time.monotonic())
+        if not state.opened(time.monotonic()):
+            stream.close()
+            raise ConnectionAbortedError("the session was closed meanwhile")
         take, ended = (self._take_head, self._head_ended) if host == HEAD_HOST else (self._take, self._link_ended)
         link.connection = Connection(incoming, state, take, lambda reason: ended(link, reason))
-        threading.Thread(target=link.connection.read, name=f"polypath-link-{host}", daemon=True).start()
+        threading.Thread(
+            target=link.connection.read, name=f"polypath-link-{'head' if host == HEAD_HOST else host}", daemon=True
+        ).start()
 
     def _welcome(self, incoming: Incoming) -> None:
         head = incoming.head()
@@ -291,12 +298,21 @@ class Links:
                     self._end(request)
 
     def _head_ended(self, link: _Link, reason: str) -> None:
+        told = link.connection is not None and link.connection.told
+        if not told and not self._closed.is_set():
+            self._end_all()  # The head may have said meanwhile that nobody answers.
+            try:
+                self._connect(link, lambda: streams.connect(self._address, ""), HEAD_HOST, "")
+            except (OSError, ValueError) as error:
+                _log.info("The head is not reached again: %s", error)
+            else:
+                return
+        self._closed.set()
         self._end_all()
-        self._ended(reason, told=link.connection is not None and link.connection.told)
+        self._ended(reason, told=told)
 
     def _end_all(self) -> None:
         with self._lock:
-            self._closed.set()
             for request in list(self._requests.values()):
                 self._end(request)
 

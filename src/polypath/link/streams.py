@@ -39,6 +39,10 @@ class Stream(Protocol):
         """Send what goes without waiting; what is left, and must go before anything else."""
         ...
 
+    def settimeout(self, seconds: float | None, /) -> None:
+        """Let reading and sending raise TimeoutError where they wait longer; None for as long as it takes."""
+        ...
+
     def shutdown(self) -> None:
         """End the stream at both ends, whoever waits on it; from any thread."""
         ...
@@ -59,6 +63,7 @@ class PlainStream:
         self._socket = plain
         self.recv_into = plain.recv_into
         self.sendall = plain.sendall
+        self.settimeout = plain.settimeout
         self.close = plain.close
         self.fileno = plain.fileno
 
@@ -82,6 +87,7 @@ class TlsStream:
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_side=server)
         self._buffer = memoryview(bytearray(_CIPHERTEXT))
+        self.settimeout = plain.settimeout
         self.close = plain.close
         self.fileno = plain.fileno
 

@@ -93,8 +93,10 @@ class LinkServer:
             _log.info("A client's link was not made: %s", error)
             return
         try:
+            stream.settimeout(self._patience)
             incoming = Incoming(stream)
             hello, links = self._admit(incoming)
+            stream.settimeout(None)
         except (OSError, ValueError) as error:
             _log.info("Refused a link: %s", error)
             stream.close()

@@ -96,8 +96,11 @@ class Cluster:
         }
         self.ends: dict[int, ClientLinks] = {host: server.serve(host) for host, server in self.servers.items()}
         self.head = Head(f"unix:{folder}/head", self.keys, self.servers, reach)
-        self.ended: list[str] = []
-        self.links = Links(f"unix:{folder}/head", SESSION, PATIENCE, self.ended.append)
+        self.ended: list[tuple[str, bool]] = []
+        self.links = Links(f"unix:{folder}/head", SESSION, PATIENCE, self.end)
+
+    def end(self, reason: str, *, told: bool) -> None:
+        self.ended.append((reason, told))
 
     def close(self) -> None:
         self.links.close()
@@ -213,7 +216,7 @@ def test_the_head_ends_requests_and_the_session(cluster: Cluster) -> None:
     cluster.head.stream.sendall(protocol.pack(Kind.BYE, note=b"the cluster goes down"))
     assert links.wait(left) is None
     assert links.ask(frozenset({1})) is None
-    assert cluster.ended == ["the cluster goes down"]
+    assert cluster.ended == [("the cluster goes down", True)]
 
 
 def test_strangers_are_refused(tmp_path: Path) -> None:
@@ -225,5 +228,39 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
             assert Incoming(PlainStream(stranger)).head() is None
     cluster.head.refuses = "The session is unknown."
     with pytest.raises(ConnectionRefusedError, match="The session is unknown"):
-        Links(f"unix:{tmp_path}/head", SESSION, PATIENCE, cluster.ended.append)
+        Links(f"unix:{tmp_path}/head", SESSION, PATIENCE, cluster.end)
+    cluster.close()
+
+
+def test_what_is_left_of_a_link_does_not_end_the_next(cluster: Cluster) -> None:
+    links = cluster.links
+    assert links.ask(frozenset({0})) is not None
+    link = links._links[0]
+    before = link.connection
+    assert before is not None
+    before.end("its cable was pulled")
+    link.retry = 0.0
+    request = links.ask(frozenset({0}))
+    assert request is not None
+    assert link.connection is not before
+    before.end("its cable was pulled")
+    with pytest.raises(OSError, match="is over|cable was pulled"):
+        before.send(protocol.pack(Kind.BEAT))
+    assert request.open
+    cluster.ends[0].done(SESSION, request.number, 1)
+    assert links.wait(request) == b""
+
+
+def test_a_host_that_takes_links_and_says_nothing(tmp_path: Path) -> None:
+    """It is given up as one that cannot be reached."""
+    cluster = Cluster(tmp_path, network=False, hosts=1)
+    silent = Listener(f"unix:{tmp_path}/silent", cluster.keys)
+    cluster.head.tell(Welcome((HostAddress(7, silent.address, (70,)),)))
+    while cluster.links.hosts_of([70]) is None:
+        pass
+    cluster.links._patience = 0.1
+    cluster.head.servers[7] = cluster.servers[0]
+    cluster.head.reach = False
+    assert cluster.links.ask(frozenset({7})) is None
+    silent.close()
     cluster.close()
