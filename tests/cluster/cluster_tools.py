@@ -23,6 +23,7 @@ import psutil
 
 POLYPATH = (sys.executable, "-m", "polypath.cli")
 TIMEOUT = 90.0
+UNSHARE = ("unshare", "--mount")
 HERE = Path(__file__).parent
 
 
@@ -191,6 +192,13 @@ class Remains:
 
     def kill_head(self) -> None:
         os.kill(self.head, signal.SIGKILL)
+
+
+def can_mount() -> bool:
+    """Whether a process under `UNSHARE` can mount what others do not see."""
+    if os.getuid():
+        return False
+    return subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
 
 
 def assert_no_files(name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,10 @@ from pathlib import Path
 import pytest
 from cluster_tools import (
     HERE,
+    UNSHARE,
     Client,
     Remains,
+    can_mount,
     polypath,
     run_program,
     start_detached,
@@ -23,14 +24,7 @@ from cluster_tools import (
     wait_no_sessions,
 )
 
-UNSHARE = ("unshare", "--mount")
 HEARTBEAT = "POLYPATH_HEARTBEAT"
-
-
-def can_mount() -> bool:
-    if os.getuid():
-        return False
-    return subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
 
 
 def folder_of(name: str) -> Path:
@@ -38,9 +32,9 @@ def folder_of(name: str) -> Path:
 
 
 @pytest.fixture
-def hidden(cluster: str, tmp_path: Path) -> Iterator[None]:
+def hidden(cluster: str) -> Iterator[None]:
     """The workers' sockets for links are not where they were."""
-    moved = {path: tmp_path / path.name for path in folder_of(cluster).glob("*.*.link")}
+    moved = {path: path.with_suffix(".aside") for path in folder_of(cluster).glob("*.*.link")}
     assert moved
     for path, aside in moved.items():
         path.rename(aside)

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from cluster_tools import TIMEOUT
+from cluster_tools import TIMEOUT, UNSHARE, can_mount
 
-UNSHARE = ("unshare", "--mount")
 ENOUGH = "14"
 """Files and folders of a cluster of one simulated host, with its relay."""
-
-
-def can_mount() -> bool:
-    if os.getuid():
-        return False
-    return subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.skipif(not can_mount(), reason="only root, where the kernel allows it, can mount a folder that is full")
