@@ -17,13 +17,22 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psutil
 
 POLYPATH = (sys.executable, "-m", "polypath.cli")
 TIMEOUT = 90.0
 UNSHARE = ("unshare", "--mount")
+HERE = Path(__file__).parent
+
+
+class Way(NamedTuple):
+    """How a client's arrays go, and how it waits."""
+
+    name: str
+    """`links`, or `jaxlib` where it has none."""
+    variables: dict[str, str]
 
 
 def unique_name() -> str:
@@ -90,6 +99,11 @@ class Client:
     def python(cls, code: str, variables: Mapping[str, str] | None = None) -> Self:
         return cls([sys.executable, "-c", code], variables)
 
+    @classmethod
+    def program(cls, name: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Self:
+        """A program in a file beside this one."""
+        return cls([sys.executable, str(HERE / name), *arguments], variables)
+
     def __enter__(self) -> Self:
         return self
 
@@ -121,9 +135,19 @@ class Client:
 def run_python(code: str, variables: Mapping[str, str] | None = None) -> str:
     """The stdout of a program that must succeed."""
     with Client.python(code, variables) as client:
-        status, out, err = client.end()
-        assert status == 0, out + err
-        return out
+        return _output(client)
+
+
+def run_program(name: str, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
+    """The stdout of a program in a file beside this one, which must succeed."""
+    with Client.program(name, *arguments, variables=variables) as client:
+        return _output(client)
+
+
+def _output(client: Client) -> str:
+    status, out, err = client.end()
+    assert status == 0, out + err
+    return out
 
 
 def wait_exit(pid: int, timeout: float) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_tools import Remains, polypath, start_detached, unique_name
+from cluster_tools import Remains, Way, polypath, start_detached, unique_name
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,3 +40,14 @@ def cluster(place: Path) -> Iterator[str]:
 def variables(cluster: str) -> dict[str, str]:
     """With which a script finds the cluster."""
     return json.loads(polypath("env", "--json", "--name", cluster).stdout)
+
+
+@pytest.fixture(params=["links", "jaxlib"])
+def way(request: pytest.FixtureRequest, variables: dict[str, str], tmp_path: Path) -> Way:
+    """Each way to a cluster: with links to its workers; or by jaxlib's protocol alone, as through a socket forwarded
+    from another machine, beside which there is none for links."""
+    if request.param == "links":
+        return Way("links", variables)
+    forwarded = tmp_path / "ifrt.sock"
+    forwarded.symlink_to(variables["JAX_BACKEND_TARGET"].removeprefix("grpc://unix:"))
+    return Way("jaxlib", variables | {"JAX_BACKEND_TARGET": f"grpc://unix:{forwarded}"})

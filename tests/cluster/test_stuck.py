@@ -8,15 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from cluster_tools import POLYPATH, Client, Remains, run_python, status_of, unique_name, wait_no_sessions
+from cluster_tools import POLYPATH, Client, Remains, run_program, status_of, unique_name, wait_no_sessions
 
 CLIENT = Path(__file__).with_name("stuck_client.py")
-
-BESIDE = """
-import jax, numpy as np
-x = jax.device_put(np.arange(4.0, dtype=np.float32), jax.NamedSharding(jax.make_mesh((4,), ("x",)), jax.P("x")))
-print(float(jax.jit(lambda x: x.sum())(x)))
-"""
 
 
 def interrupt(command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
@@ -36,7 +30,9 @@ def interrupt(command: Sequence[str], variables: Mapping[str, str] | None = None
 def test_a_function_of_the_client(cluster: str, variables: dict[str, str], case: str) -> None:
     pids = [host["pid"] for host in status_of(cluster)["controller"]["hosts"]]
     interrupt([sys.executable, str(CLIENT), case], variables)
-    assert run_python(BESIDE, variables) == "6.0\n"  # The workers are free again, and the same.
+    assert (
+        run_program("everywhere_client.py", variables=variables) == "6.0\n"
+    )  # The workers are free again, and the same.
     assert [host["pid"] for host in wait_no_sessions(cluster)["controller"]["hosts"]] == pids
 
 

@@ -115,7 +115,7 @@ class Links:
         if hosts is not None and not all(map(self._is_linked, hosts)):
             return None
         with self._lock:
-            if self._closed.is_set():
+            if self._head.state.state is not State.OPEN:  # It could not tell that nobody will answer.
                 return None
             while (number := next(self._numbers) % MOST_NUMBER + 1) in self._requests:
                 pass
@@ -183,8 +183,10 @@ class Links:
             known = self._hosts.get(host)
             if known is None or not known.address or time.monotonic() < link.retry or self._closed.is_set():
                 return False
-            link.retry = time.monotonic() + _RETRY
-            return self._reach(link, known)
+            try:
+                return self._reach(link, known)
+            finally:
+                link.retry = time.monotonic() + _RETRY
 
     def _reach(self, link: _Link, known: HostAddress) -> bool:
         """Connect to a host, or through the head where it cannot be reached."""
@@ -219,7 +221,9 @@ class Links:
         except (OSError, ValueError) as error:
             state.broke(str(error))
             raise
-        state.opened(time.monotonic())
+        if not state.opened(time.monotonic()):
+            stream.close()
+            raise ConnectionAbortedError("the session was closed meanwhile")
         take, ended = (self._take_head, self._head_ended) if host == HEAD_HOST else (self._take, self._link_ended)
         link.connection = Connection(incoming, state, take, lambda reason: ended(link, reason))
         threading.Thread(

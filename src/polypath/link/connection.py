@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from polypath.link import elements, protocol
 from polypath.link.protocol import HEAD_BYTES, Head, Kind
-from polypath.link.state import WINDOW, Due, LinkState, State
+from polypath.link.state import WINDOW, Due, LinkState
 from polypath.link.streams import Stream
 
 _BUFFER: Final = 1 << 16
@@ -111,6 +111,7 @@ class Connection:
         self._queue: collections.deque[tuple[bytes, npt.NDArray[Any] | None]] = collections.deque()
         self._queued = 0
         self._changed = threading.Condition()
+        self._is_over = False  # The state may be of a later connection by now.
         self._writer: threading.Thread | None = None
 
     # --- In
@@ -199,7 +200,7 @@ class Connection:
 
     def _write(self, frame: bytes, array: npt.NDArray[Any] | None) -> None:
         if self._is_over:
-            raise ConnectionResetError(self._state.reason)
+            raise ConnectionResetError(self._state.reason or "the link is over")
         if array is None:
             self._stream.sendall(frame)
         elif array.nbytes < _BUFFER:
@@ -210,10 +211,6 @@ class Connection:
         self._state.sent(time.monotonic())
 
     # --- The end
-
-    @property
-    def _is_over(self) -> bool:
-        return self._state.state is not State.OPEN
 
     def tick(self) -> None:
         """Do what the clock makes necessary; a thread calls this several times within the patience."""
@@ -229,15 +226,13 @@ class Connection:
 
     def end(self, reason: str) -> None:
         """The link is over; from any thread."""
-        if self._state.broke(reason):
+        if self._finish() and self._state.broke(reason):
             self._stream.shutdown()
-            with self._changed:
-                self._changed.notify_all()
             self._ended(reason)
 
     def close(self, reason: str = "") -> None:
         """End the link in order: nobody is told at this end, and the other end is told why."""
-        was_open = self._state.state is State.OPEN
+        was_open = self._finish()
         if not self._state.close(reason):
             return
         if was_open and self._writing.acquire(blocking=False):
@@ -245,10 +240,16 @@ class Connection:
                 self._stream.offer(protocol.pack(Kind.BYE, note=reason.encode()[: protocol.MOST_NOTE]))
             self._writing.release()
         self._stream.shutdown()
-        with self._changed:
-            self._changed.notify_all()
 
     def abandon(self) -> None:
         """In a forked child: close this process's descriptor alone."""
+        self._is_over = True
         self._state.close()
         self._stream.close()
+
+    def _finish(self) -> bool:
+        """Have all who wait here go on; whether this was not over yet."""
+        with self._changed:
+            was_over, self._is_over = self._is_over, True
+            self._changed.notify_all()
+            return not was_over

@@ -67,13 +67,16 @@ class LinkState:
         self._move(State.CONNECTING)
         return True
 
-    def opened(self, now: float) -> None:
-        """The other end has answered."""
+    def opened(self, now: float) -> bool:
+        """The other end has answered; whether the link is open, as nobody has closed it meanwhile."""
+        if self.state is State.CLOSED:
+            return False
         self._move(State.OPEN)
         self._beats = Beats(self.patience)
         self._beats.heard(now)
         self._beats.sent(now)
         self._held = 0
+        return True
 
     def broke(self, reason: str) -> bool:
         """The link is of no use any more; whether that is news."""

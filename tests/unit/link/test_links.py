@@ -230,3 +230,37 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConnectionRefusedError, match="The session is unknown"):
         Links(f"unix:{tmp_path}/head", SESSION, PATIENCE, cluster.end)
     cluster.close()
+
+
+def test_what_is_left_of_a_link_does_not_end_the_next(cluster: Cluster) -> None:
+    links = cluster.links
+    assert links.ask(frozenset({0})) is not None
+    link = links._links[0]
+    before = link.connection
+    assert before is not None
+    before.end("its cable was pulled")
+    link.retry = 0.0
+    request = links.ask(frozenset({0}))
+    assert request is not None
+    assert link.connection is not before
+    before.end("its cable was pulled")
+    with pytest.raises(OSError, match=r"is over|cable was pulled"):
+        before.send(protocol.pack(Kind.BEAT))
+    assert request.open
+    cluster.ends[0].done(SESSION, request.number, 1)
+    assert links.wait(request) == b""
+
+
+def test_a_host_that_takes_links_and_says_nothing(tmp_path: Path) -> None:
+    """It is given up as one that cannot be reached."""
+    cluster = Cluster(tmp_path, network=False, hosts=1)
+    silent = Listener(f"unix:{tmp_path}/silent", cluster.keys)
+    cluster.head.tell(Welcome((HostAddress(7, silent.address, (70,)),)))
+    while cluster.links.hosts_of([70]) is None:
+        pass
+    cluster.links._patience = 0.1
+    cluster.head.servers[7] = cluster.servers[0]
+    cluster.head.reach = False
+    assert cluster.links.ask(frozenset({7})) is None
+    silent.close()
+    cluster.close()

@@ -81,3 +81,11 @@ def test_an_end_that_reads_no_more_hears_nothing() -> None:
     assert link.due(12) is Due.BEAT
     assert [link.due(now) for now in (14, 16)] == [Due.BEAT] * 2
     assert link.due(18) is Due.BREAK
+
+
+def test_a_link_that_is_closed_while_it_connects_does_not_open() -> None:
+    link = LinkState(60)
+    assert link.connect()
+    assert link.close()
+    assert not link.opened(0.0)
+    assert link.state is State.CLOSED

@@ -1,0 +1,113 @@
+"""Whatever keeps a link from carrying what it should: the user gets the right values, over another way if need be."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster_tools import (
+    HERE,
+    UNSHARE,
+    Client,
+    Remains,
+    can_mount,
+    polypath,
+    run_program,
+    start_detached,
+    status_of,
+    unique_name,
+    wait_no_sessions,
+)
+
+HEARTBEAT = "POLYPATH_HEARTBEAT"
+
+
+def folder_of(name: str) -> Path:
+    return Path(os.environ["POLYPATH_RUNTIME_DIR"]) / name
+
+
+@pytest.fixture
+def hidden(cluster: str) -> Iterator[None]:
+    """The workers' sockets for links are not where they were."""
+    moved = {path: path.with_suffix(".aside") for path in folder_of(cluster).glob("*.*.link")}
+    assert moved
+    for path, aside in moved.items():
+        path.rename(aside)
+    yield
+    for path, aside in moved.items():
+        aside.rename(path)
+
+
+@pytest.mark.parametrize("how", ["wait", "read", "put"])
+def test_a_worker_that_stands_still_for_a_while(cluster: str, variables: dict[str, str], how: str) -> None:
+    """The client gives up its link to it, sooner than the cluster gives up the worker."""
+    (*_, host) = status_of(cluster)["controller"]["hosts"]
+    with Client.program(
+        "stopped_worker_client.py", how, str(host["pid"]), variables=variables | {HEARTBEAT: "2"}
+    ) as client:
+        try:
+            assert client.hear().startswith(
+                (
+                    f"The link to host {host['host']} ended: it did not answer for 2 s",
+                    f"Host {host['host']} is not reached",
+                )
+            )
+        finally:
+            os.kill(host["pid"], signal.SIGCONT)
+        status, out, err = client.end()
+        assert status == 0, err
+        assert out.splitlines()[-1] == "right"
+    assert wait_no_sessions(cluster)["controller"]["values"] == 0
+
+
+def test_no_file_can_be_opened(variables: dict[str, str]) -> None:
+    assert run_program("full_table_client.py", variables=variables) == "done\n"
+
+
+@pytest.mark.usefixtures("hidden")
+def test_the_workers_sockets_are_gone(variables: dict[str, str]) -> None:
+    assert run_program("copies_client.py", "jaxlib", variables=variables) == "done\n"
+
+
+@pytest.mark.skipif(not can_mount(), reason="only root, where the kernel allows it, can hide files from one process")
+def test_workers_that_only_the_head_reaches(cluster: str, variables: dict[str, str]) -> None:
+    command = [*UNSHARE, sys.executable, str(HERE / "hidden_client.py"), str(folder_of(cluster))]
+    with Client([*command, str(HERE / "arrays_client.py"), "links"], variables) as client:
+        status, out, err = client.end()
+    assert (status, out) == (0, "done\n"), err
+
+
+def test_a_link_that_breaks_in_the_middle_of_an_array(cluster: str, variables: dict[str, str]) -> None:
+    assert run_program("broken_link_client.py", variables=variables) == "done\n"
+    assert wait_no_sessions(cluster)["controller"]["values"] == 0
+
+
+def test_a_client_that_is_stopped_for_longer_than_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head and workers have given its links up; it has its session still, and makes new ones."""
+    monkeypatch.setenv(HEARTBEAT, "3")
+    name = unique_name()
+    start_detached(name, "--hosts", "2", "--devices-per-host", "1")
+    try:
+        remains = Remains(name)
+        variables = json.loads(polypath("env", "--json", "--name", name).stdout)
+        with (
+            Client(["tail", "-n", "+1", "-F", str(folder_of(name) / "logs" / "head.log")]) as log,
+            Client.program("paused_client.py", variables=variables) as client,
+        ):
+            assert client.hear() == "ready"
+            client.signal(signal.SIGSTOP)
+            while "did not answer for 3 s" not in log.hear():
+                pass
+            client.signal(signal.SIGCONT)
+            client.say("go on")
+            status, out, err = client.end()
+            assert (status, out) == (0, "done\n"), err
+            assert "polypath:" not in err
+    finally:
+        polypath("down", "--name", name)
+    remains.check_nothing_left()
