@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 _PASSED: Final = 1 << 18
 """Bytes that are passed on at a time; about twice that is held where the other side does not read."""
 
+_MOST_UNREAD: Final = 16 << 20
+"""Bytes that a client may leave unread."""
+
 _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -192,7 +195,10 @@ class _Link:
         state.opened(time.monotonic())
 
     def send(self, frame: bytes) -> None:
-        """Never waits: what a client does not read is little, and it is given up once it is silent."""
+        """Never waits; a client that does not read loses its link."""
+        if self._writer.transport.get_write_buffer_size() > _MOST_UNREAD:
+            self.abort()
+            return
         self._writer.write(frame)
         self.state.sent(time.monotonic())
 
@@ -202,7 +208,7 @@ class _Link:
         self._writer.close()
 
     def abort(self) -> None:
-        self.state.broke("it did not answer")
+        self.state.broke("it does not read, or is silent")
         self._writer.transport.abort()
 
 
