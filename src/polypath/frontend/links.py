@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _PASSED: Final = 1 << 18
 """Bytes that are passed on at a time; about twice that is held where the other side does not read."""
 
+_MOST_ENDED: Final = 1024
 _MOST_UNREAD: Final = 16 << 20
 """Bytes that a client may leave unread."""
 
@@ -47,6 +48,8 @@ class HeadLinks:
         self._patience = patience
         self._hosts: dict[HostId, HostAddress] = {}
         self._links: dict[str, _Link] = {}
+        self._ended: dict[str, str] = {}
+        """Sessions that ended while their clients had no link, which they may try to make again; and why."""
         self._tasks = TaskSet(lambda error: _log.error("A client's link failed.", exc_info=error))
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
@@ -89,6 +92,10 @@ class HeadLinks:
         """The session is over; for a reason if one is known."""
         if (link := self._links.pop(session, None)) is not None:
             link.close(reason)
+        elif session:
+            self._ended[session] = reason
+            if len(self._ended) > _MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
 
     # --- Who connects
 
@@ -113,8 +120,10 @@ class HeadLinks:
 
     async def _converse(self, session: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(writer, LinkState(self._patience))
-        if session in self._links:
-            link.close(f"The client of session {session} is connected already.")
+        if (before := self._links.get(session)) is not None:
+            before.abort()  # The client has given it up.
+        if (reason := self._ended.get(session)) is not None:
+            link.close(reason)
             return
         for welcome in self._welcomes(session):
             link.send(protocol.pack(Kind.WELCOME, note=protocol.encode(welcome)))

@@ -272,8 +272,6 @@ def test_strangers_are_refused_and_harm_nobody(folder: Path) -> None:
                     stranger.sendall(data)
                     while await asyncio.to_thread(stranger.recv, 1 << 16):
                         pass
-            with pytest.raises(ConnectionRefusedError, match="session a-session is connected already"):
-                await head.client()
             assert client.hosts_of([]) == frozenset()
             assert head.ended.empty()
 
@@ -301,6 +299,31 @@ def test_a_session_takes_its_link_along(folder: Path) -> None:
                     assert (await head.ended.get()).startswith(words)
             assert [event.link for event in controller.of(events.Open)] == ["one", "two"]
             await frontend.stop()
+
+    run(main)
+
+
+def test_a_session_that_ended_while_its_client_had_no_link(folder: Path) -> None:
+    async def main() -> None:
+        async with serving(folder) as head:
+            head.links.end("gone", "it rained")
+            with pytest.raises(ConnectionRefusedError, match="it rained"):
+                await head.client("gone")
+
+    run(main)
+
+
+def test_a_client_that_gave_its_link_up_connects_again(folder: Path) -> None:
+    async def main() -> None:
+        async with serving(folder) as head:
+            with head.stranger() as before:
+                before.sendall(hello(Hello(SESSION, HEAD_HOST, "")))
+                assert (await asyncio.to_thread(words, before))[0] is Kind.WELCOME
+                client = await head.client()
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.to_thread(before.recv, 1) == b""
+            head.links.locate(HostAddress(0, f"unix:{folder}/w", (0,)))
+            await until(lambda: client.hosts_of([0]) == {0})
 
     run(main)
 
