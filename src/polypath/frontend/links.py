@@ -107,6 +107,8 @@ class HeadLinks:
             hello = await _hello(reader, self._patience)
             if hello.tunnel:
                 await self._pass_on(hello.host, (reader, writer))
+            elif (reason := self._ended.get(hello.session)) is not None:
+                writer.write(protocol.pack(Kind.BYE, note=reason.encode()[:MOST_NOTE]))
             elif hello.host == HEAD_HOST and hello.session:
                 await self._converse(hello.session, reader, writer)
             else:
@@ -122,9 +124,6 @@ class HeadLinks:
         link = _Link(writer, LinkState(self._patience))
         if (before := self._links.get(session)) is not None:
             before.abort()  # The client has given it up.
-        if (reason := self._ended.get(session)) is not None:
-            link.close(reason)
-            return
         for welcome in self._welcomes(session):
             link.send(protocol.pack(Kind.WELCOME, note=protocol.encode(welcome)))
         self._links[session] = link
