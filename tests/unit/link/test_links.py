@@ -96,8 +96,11 @@ class Cluster:
         }
         self.ends: dict[int, ClientLinks] = {host: server.serve(host) for host, server in self.servers.items()}
         self.head = Head(f"unix:{folder}/head", self.keys, self.servers, reach)
-        self.ended: list[str] = []
-        self.links = Links(f"unix:{folder}/head", SESSION, PATIENCE, self.ended.append)
+        self.ended: list[tuple[str, bool]] = []
+        self.links = Links(f"unix:{folder}/head", SESSION, PATIENCE, self.end)
+
+    def end(self, reason: str, *, told: bool) -> None:
+        self.ended.append((reason, told))
 
     def close(self) -> None:
         self.links.close()
@@ -213,7 +216,7 @@ def test_the_head_ends_requests_and_the_session(cluster: Cluster) -> None:
     cluster.head.stream.sendall(protocol.pack(Kind.BYE, note=b"the cluster goes down"))
     assert links.wait(left) is None
     assert links.ask(frozenset({1})) is None
-    assert cluster.ended == ["the cluster goes down"]
+    assert cluster.ended == [("the cluster goes down", True)]
 
 
 def test_strangers_are_refused(tmp_path: Path) -> None:
@@ -225,5 +228,5 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
             assert Incoming(PlainStream(stranger)).head() is None
     cluster.head.refuses = "The session is unknown."
     with pytest.raises(ConnectionRefusedError, match="The session is unknown"):
-        Links(f"unix:{tmp_path}/head", SESSION, PATIENCE, cluster.ended.append)
+        Links(f"unix:{tmp_path}/head", SESSION, PATIENCE, cluster.end)
     cluster.close()
