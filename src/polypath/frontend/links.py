@@ -29,6 +29,10 @@ _log = logging.getLogger(__name__)
 _PASSED: Final = 1 << 18
 """Bytes that are passed on at a time; about twice that is held where the other side does not read."""
 
+_MOST_ENDED: Final = 1024
+_MOST_UNREAD: Final = 16 << 20
+"""Bytes that a client may leave unread."""
+
 _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -45,6 +49,8 @@ class HeadLinks:
         self._patience = patience
         self._hosts: dict[HostId, HostAddress] = {}
         self._links: dict[str, _Link] = {}
+        self._ended: dict[str, str] = {}
+        """Sessions that ended while their clients had no link, which they may try to make again; and why."""
         self._tasks = TaskSet(lambda error: _log.error("A client's link failed.", exc_info=error))
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
@@ -87,6 +93,10 @@ class HeadLinks:
         """The session is over; for a reason if one is known."""
         if (link := self._links.pop(session, None)) is not None:
             link.close(reason)
+        elif session:
+            self._ended[session] = reason
+            if len(self._ended) > _MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
 
     # --- Who connects
 
@@ -98,6 +108,8 @@ class HeadLinks:
             hello = await _hello(reader, self._patience)
             if hello.tunnel:
                 await self._pass_on(hello.host, (reader, writer))
+            elif (reason := self._ended.get(hello.session)) is not None:
+                writer.write(protocol.pack(Kind.BYE, note=reason.encode()[:MOST_NOTE]))
             elif hello.host == HEAD_HOST and hello.session:
                 await self._converse(hello.session, reader, writer)
             else:
@@ -192,7 +204,10 @@ class _Link:
         state.opened(time.monotonic())
 
     def send(self, frame: bytes) -> None:
-        """Never waits: what a client does not read is little, and it is given up once it is silent."""
+        """Never waits; a client that does not read loses its link."""
+        if self._writer.transport.get_write_buffer_size() > _MOST_UNREAD:
+            self.abort()
+            return
         self._writer.write(frame)
         self.state.sent(time.monotonic())
 
@@ -202,7 +217,7 @@ class _Link:
         self._writer.close()
 
     def abort(self) -> None:
-        self.state.broke("it did not answer")
+        self.state.broke("it does not read, or is silent")
         self._writer.transport.abort()
 
 

@@ -251,10 +251,14 @@ class _Link:
         take(data)
 
     def _drop(self, number: int) -> None:
-        """The client has heard that nobody asks for it."""
+        """The client pushes no more for a request, as nobody asks for it or it was interrupted."""
         with self._changed:
             for key in [key for key in self._pushed if key[0] == number]:
                 self._state.holds(-len(self._pushed.pop(key)))
+            claims = [key for key in self._claims if key[0] == number]
+            takes = dict.fromkeys(self._claims.pop(key) for key in claims)
+        for take in takes:
+            take(_gone("it was given up"))
 
 
 def _gone(reason: str) -> Failure:

@@ -26,7 +26,8 @@ _Hosts = tuple[HostId, ...]
 """Whom a command is for. Only the same tuple counts as the same hosts."""
 
 _OF_NO_VALUES: Final = (
-    m.Put, m.Compile, m.CostAnalysis, m.ProgramText, m.DefaultLayout, m.MemoryStats, m.Return, m.Peers, m.Unsent
+    m.Put, m.Compile, m.CostAnalysis, m.ProgramText, m.DefaultLayout, m.MemoryStats, m.Return, m.Peers, m.Unsent,
+    m.Take,
 )  # fmt: skip
 
 

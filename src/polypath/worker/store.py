@@ -63,14 +63,17 @@ class Value(msgspec.Struct, eq=False, gc=False):
         """The shard on `device`, or what will be it.
 
         Raises:
-            WorkerFailure: it has none there.
+            WorkerFailure: it has none there, or it has failed.
         """
         try:
-            return self.shards[device]
+            shard = self.shards[device]
         except KeyError:
             raise WorkerFailure(
                 Code.INVALID_ARGUMENT, f"The array has no shard on device {device}; it is elsewhere."
             ) from None
+        if isinstance(shard, Pending) and shard.done:
+            shard = self.shards[device] = shard.wait()
+        return shard
 
     def shard(self, device: DeviceId) -> Shard:
         """The shard on `device`; waits if it is pending.

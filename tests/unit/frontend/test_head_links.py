@@ -303,6 +303,31 @@ def test_a_session_takes_its_link_along(folder: Path) -> None:
     run(main)
 
 
+def test_a_session_that_ended_while_its_client_had_no_link(folder: Path) -> None:
+    async def main() -> None:
+        async with serving(folder) as head:
+            head.links.end("gone", "it rained")
+            with pytest.raises(ConnectionRefusedError, match="it rained"):
+                await head.client("gone")
+
+    run(main)
+
+
+def test_a_client_that_gave_its_link_up_connects_again(folder: Path) -> None:
+    async def main() -> None:
+        async with serving(folder) as head:
+            with head.stranger() as before:
+                before.sendall(hello(Hello(SESSION, HEAD_HOST, "")))
+                assert (await asyncio.to_thread(words, before))[0] is Kind.WELCOME
+                client = await head.client()
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.to_thread(before.recv, 1) == b""
+            head.links.locate(HostAddress(0, f"unix:{folder}/w", (0,)))
+            await until(lambda: client.hosts_of([0]) == {0})
+
+    run(main)
+
+
 def hello(note: Hello) -> bytes:
     return protocol.pack(Kind.HELLO, note=protocol.encode(note))
 

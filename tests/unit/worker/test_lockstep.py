@@ -19,7 +19,7 @@ from polypath.worker.executors.null import NullExecutor
 from polypath.worker.lockstep import Lockstep
 from polypath.worker.server import Worker
 from polypath.worker.store import Value
-from polypath.worker.waits import Waits
+from polypath.worker.waits import Pending, Waits
 
 HOSTS = (0, 1)
 DEVICES = (0, 1, 2, 3)
@@ -60,6 +60,9 @@ class Clients:
 
     def serve(self, _: int) -> Clients:
         return self
+
+    def claim(self, _session: str, number: int, _devices: object, take: Callable[[memoryview], None]) -> None:
+        take(memoryview(np.full(2, number, np.float32).tobytes()))
 
     def done(self, *what: object) -> None:
         self.told.append(what)
@@ -113,7 +116,7 @@ class Hosts:
 def _look(value: Value | Failure) -> object:
     if isinstance(value, Failure):
         return value
-    shards = value.shards
+    shards = {d: s.wait() if isinstance(s, Pending) else s for d, s in value.shards.items()}
     return {d: (s.kind, s.deleted, None if s.data is None else s.data.tobytes()) for d, s in shards.items()}
 
 
@@ -164,6 +167,13 @@ class BothWays(RuleBasedStateMachine):
         )
         self.values.append(self.new())
         self.tell(route, m.Put(self.values[-1], "float32", (size,), "", None, buffers))
+
+    @rule(route=ROUTES)
+    def take(self, route: int) -> None:
+        """From a client, which sends eight numbers, two for each device."""
+        self.values.append(self.new())
+        groups = tuple(((device,), (2,)) for device in DEVICES)
+        self.tell(route, m.Take("client", self.new(), 2, self.values[-1], "float32", groups, ""))
 
     @rule(name=st.sampled_from(sorted(PROGRAMS)), args=INDICES, route=ROUTES, kept=st.sampled_from(((), (), (0,))))
     def run(self, name: str, args: list[int], route: int, kept: tuple[int, ...]) -> None:
@@ -332,6 +342,14 @@ def test_steps_are_taken_together(hosts: Hosts, program: int, since: int) -> Non
         state = outs[0]
     assert hosts.answers == [(host, step, None) for step in range(10) for host in HOSTS]
     assert {host: set(books) for host, books in hosts.books().items()} == {host: {11, 12, state} for host in HOSTS}
+
+
+def test_what_a_client_sends_does_not_end_the_step(hosts: Hosts) -> None:
+    once(hosts, m.Execute(1, (10,), (20,), (), 1), m.Execute(1, (20,), (21,), (), 2))
+    hosts.tell(HOSTS, m.Take("client", 1, 2, 30, "float32", tuple(((device,), (2,)) for device in DEVICES), ""))
+    assert once(hosts, m.Execute(1, (21,), (22,), (), 3))
+    assert not once(hosts, m.Execute(3, (22, 30), (40, 41), (), 4))
+    assert once(hosts, m.Execute(3, (40, 41), (42, 43), (), 5))
 
 
 def test_what_only_a_host_can_tell_does_not_end_the_step(hosts: Hosts) -> None:
