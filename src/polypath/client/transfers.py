@@ -180,7 +180,7 @@ class Transfers:
             (made,) = results.consume_with_handlers([_pxla.global_aval_to_result_handler(aval, sharding, committed)])
             self._links.push(request, dict(first.values()))
         except BaseException as error:
-            self._links.drop(request)
+            self._links.take_back(request)
             if not isinstance(error, _errors.JaxRuntimeError | ValueError | OSError):
                 raise
             _log.debug("An array goes through the head: %s", error)

@@ -135,6 +135,13 @@ class Links:
         with self._lock:
             self._end(request)
 
+    def take_back(self, request: Request) -> None:
+        """Nothing more is pushed for it: what was to be made of it fails."""
+        self.drop(request)
+        for host in request.hosts or ():
+            if (link := self._links.get(host)) is not None and link.connection is not None:
+                link.connection.post(protocol.pack(Kind.FAILED, request.number))
+
     def push(self, request: Request, shards: Mapping[DeviceId, npt.NDArray[Any]]) -> None:
         """Send each device's shard for an array that `request` was asked with; then they are the caller's again.
 
@@ -277,18 +284,10 @@ class Links:
         if head.kind is Kind.WELCOME:
             self._learn(_welcomes.decode(incoming.bytes(head.note)))
         elif head.kind is Kind.FAILED:
-            with self._lock:
-                if (request := self._requests.get(head.number)) is not None:
-                    self._end(request)
-                    self._take_back(request)
+            if (request := self._requests.get(head.number)) is not None:
+                self.take_back(request)
         else:
             raise ValueError(f"the head sent a frame of kind {head.kind.name}")
-
-    def _take_back(self, request: Request) -> None:
-        """No worker will have heard of it: what was pushed for it is of no use."""
-        for host in request.hosts or ():
-            if (link := self._links.get(host)) is not None and link.connection is not None:
-                link.connection.post(protocol.pack(Kind.FAILED, request.number))
 
     def _link_ended(self, link: _Link, reason: str) -> None:
         _log.info("The link to host %d ended: %s", link.host, reason)
