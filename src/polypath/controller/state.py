@@ -216,7 +216,7 @@ class Island:
     loss: Failure | None = None
     """What became of the host that was lost since the island was complete."""
     last_loss: Failure | None = None
-    """Why its earlier processes ended, if there were any. The values that they had to send have ids below `held_since`."""
+    """Why its earlier processes ended, if there were any. The values they had to send have ids below `held_since`."""
     unexplained: list[tuple[RequestId, HostId]] = dataclasses.field(default_factory=list[tuple[RequestId, HostId]])
     """Questions that a host could not answer as another left it alone: which one may not be known yet."""
 
