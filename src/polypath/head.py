@@ -288,7 +288,7 @@ class Head:
 
     def _why_not(self) -> str:
         return (
-            f"Cluster {self._config.name} did not come up: {self._first_cause.rstrip('.')}; "
+            f"Cluster {self._config.name} did not come up: {self._first_cause.rstrip('.?')}; "
             "`polypath doctor` looks for what is wrong on this machine."
         )
 

@@ -461,14 +461,15 @@ class Peers(Command, frozen=True):
 
 
 class Unsent(Command, frozen=True):
-    """What `host` has not sent of values numbered below `before` will not come any more, for this failure.
+    """Shards that `host` has not sent yet will not come, if their values have ids below `before`; they fail.
 
-    Its process ended, or its stream broke for good. A worker takes this also while it waits, before what came earlier.
+    The host's process ended, or its stream broke for good. A worker takes this also while it waits, before commands
+    that came earlier.
     """
 
     host: HostId
     devices: tuple[DeviceId, ...]
-    """The host's: shards on their way from these."""
+    """The host's devices, from which the shards would come."""
     before: ValueId
     failure: Failure
 
@@ -493,7 +494,7 @@ AnyCommand = (
 
 
 OutOfTurn = Return | Unsent
-"""What a worker takes also while it waits: the wait may be for just that."""
+"""Commands that a worker takes also while it waits, since they may end the wait."""
 
 
 # --- Reports ----------------------------------------------------------------------------------

@@ -103,6 +103,8 @@ def _frames(choices: Choices) -> None:
     with contextlib.suppress(ProtocolError):
         assert frames.pack_sequence(frames.unpack_sequence(data)) == data
     with contextlib.suppress(ProtocolError):
+        frames.unpack_silent(data)
+    with contextlib.suppress(ProtocolError):
         assert frames.pack_sender(*frames.unpack_sender(data)) == data
     with contextlib.suppress(ProtocolError):
         assert frames.pack_hosts(frames.unpack_hosts(data)) == data

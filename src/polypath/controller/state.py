@@ -187,7 +187,7 @@ class Island:
     loss: Failure | None = None
     """What became of the host that was lost since the island was complete."""
     last_loss: Failure | None = None
-    """Why its earlier processes ended; None if there were none. What they were to send has ids below `held_since`."""
+    """Why its earlier processes ended, if there were any. The values they had to send have ids below `held_since`."""
     unexplained: list[tuple[RequestId, HostId]] = dataclasses.field(default_factory=list[tuple[RequestId, HostId]])
     """Questions that a host could not answer as another left it alone: which one may not be known yet."""
 

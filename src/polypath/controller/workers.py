@@ -96,7 +96,7 @@ class Workers:
         self._tell_unsent(island)
 
     def _tell_unsent(self, island: Island) -> None:
-        """Nothing comes any more of the island's ended processes, nor of commands that were held for it and dropped."""
+        """Tell other hosts what will not be sent: the island's processes ended, or held commands were dropped."""
         for number in island.hosts:
             host = self._core.hosts[number]
             if host.told and host.state not in (HostState.UP, HostState.LEAVING):

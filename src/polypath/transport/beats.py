@@ -28,7 +28,7 @@ _BEATS: Final = 4
 
 
 class Beats:
-    """One end of one connection. Times are seconds of any one clock that does not go back.
+    """The heartbeat of one end of a connection. Times are seconds of any one clock that does not go back.
 
     `due` and `silent` belong to one thread; `heard` and `sent` may be called from any.
     """

@@ -77,11 +77,11 @@ class Listener:
             self.address = UNIX + path
         self._lock = threading.Lock()
         self._streams: dict[socket.socket, HostId | None] = {}
-        """Those that are open, and whose they are, once that is known."""
+        """The open streams, each with the host that sends on it once that is known."""
         self._taken: dict[bytes, int] = {}
         """How many shards of each sender were taken."""
         self._drains: list[tuple[set[socket.socket], Callable[[], None]]] = []
-        """What is to be called once all these streams have ended."""
+        """Functions to call, each once all of its streams have ended."""
         self._closed = False
 
     def start(self, take: Take) -> None:
@@ -181,7 +181,7 @@ def widen(stream: socket.socket) -> None:
 
 
 def _receive(stream: socket.socket) -> tuple[str, bytes, memoryview] | None:
-    """What came: tag, header, data; None if the stream ended before."""
+    """The next shard (tag, header, data), or None if the stream ended before it."""
     head = bytearray(HEAD.size)
     if not fill(stream, memoryview(head)):
         return None

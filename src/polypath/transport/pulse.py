@@ -1,4 +1,4 @@
-"""What steps the heartbeats (`beats`) of links: a thread at the lower end, the loop's timer at the upper ends."""
+"""The heartbeats (`beats`) of links in motion: by a thread at the lower end, by the loop's timer at the upper ends."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class LowerPulse:
 
     It has a thread of its own, as the thread that reads commands may be busy for long with one of them. The thread
     holds Python's global lock (GIL) for some microseconds per step. So a worker is given up wrongly only if a single
-    function in C holds that lock for the whole patience, such as `sum(range(10**10))` in colocated Python. Who calls
-    such a function on a worker needs a longer patience.
+    function in C holds that lock for the whole patience, such as `sum(range(10**10))` in colocated Python. A user who
+    calls such a function on a worker needs a longer patience.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class UpperPulse:
     def __init__(
         self, patience: float, beat: Callable[[list[HostId]], object], silent: Callable[[HostId, float], None]
     ) -> None:
-        """`beat` sends a beat to these; `silent` is told of one below that was silent, and for how many seconds.
+        """`beat` sends a beat to these hosts; `silent` is told which host was silent, and for how many seconds.
 
-        These are `patience`, or before it has connected `START_PATIENCE` if that is longer.
+        These are `patience`, or `START_PATIENCE` (if that is longer) for a host that has not connected yet.
         """
         self._patience = patience
         self._beat = beat
@@ -81,11 +81,11 @@ class UpperPulse:
         self._timer = self._loop.call_later(Beats(patience).interval, self._step)
 
     def expect(self, host: HostId) -> None:
-        """One below is being started."""
+        """A process below is being started."""
         self._watch(host, max(self._patience, START_PATIENCE))
 
     def connected(self, host: HostId) -> None:
-        """It is watched from now until `forget`, even if its link breaks before."""
+        """The process is watched from now until `forget`, even if its link breaks before."""
         self._watch(host, self._patience)
 
     def _watch(self, host: HostId, patience: float) -> None:

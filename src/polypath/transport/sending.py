@@ -182,7 +182,7 @@ def _write(stream: socket.socket, head: bytes, data: bytes | memoryview) -> None
 
 
 def client_context(certificate: str) -> ssl.SSLContext:
-    """What connects to the cluster's listeners over networks, and to nobody else."""
+    """The context with which a client of the cluster's listeners connects over networks: it accepts those alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # There is one certificate, the cluster's, wherever its hosts are.

@@ -263,7 +263,7 @@ class WorkerStream:
     def _anything_came(self) -> bool:
         if self._reading.acquire(blocking=False):
             try:
-                with contextlib.suppress(OSError):  # Nothing is there, or the end, which the next `receive` finds.
+                with contextlib.suppress(OSError):  # There is nothing, or the end, which `receive` will find.
                     self._read(socket.MSG_DONTWAIT)
             finally:
                 self._reading.release()

@@ -128,7 +128,7 @@ class PeerChannel:
         """Call `on_shard(tag, header, data)` for each shard that comes, from a thread of its sender's. Once.
 
         `on_lost(peer, reason)` is called, from a thread too, when what was queued for a peer cannot be sent and is
-        dropped. What is queued later is tried again.
+        dropped. Shards that are queued later are tried again.
         """
         self._on_lost = on_lost
         self._listener.start(on_shard)

@@ -157,7 +157,7 @@ class PeerPost:
 
 
 def _hand_over(receive: Receive, header: Header, data: bytes | memoryview) -> None:
-    """Whatever is wrong with a piece, whoever waits for it hears of it."""
+    """Hand a piece to its receiver. A piece that makes no sense fails what waits for it."""
     try:
         receive(header, data)
     except Exception as error:

@@ -65,7 +65,7 @@ class SimulatedHosts:
         self._waits = Waits()
         self._waits.watch_with(self._watch)
         self._held: collections.deque[Down] = collections.deque()
-        """What came while the thread waited, and is to be taken next."""
+        """Messages that came while the thread waited, which it takes next."""
         self._hosts: dict[HostId, _Host] = {}
         self._workers: dict[HostId, Worker] = {}
         self._lockstep = Lockstep(self._workers, self._apply_to_each, self._answer)
