@@ -81,11 +81,11 @@ class Session:
         Raises:
             ForkedProcess: it is, and this process was forked from the one that has the session.
         """
-        if client is not self.client or self.closed:
+        if client is not self.client:
             return False
         if self.forked:
             raise ForkedProcess(cluster_name(self.target))
-        return True
+        return not self.closed
 
     def is_on_cluster(self, array: Any) -> bool:
         """Whether a JAX array is on this session's devices."""
@@ -129,7 +129,7 @@ class Session:
 
     def close(self) -> None:
         """End the session: hooks pass everything through from now on. May be called again, and by a forked child."""
-        if self.closed or self.forked:
+        if self.closed:
             return
         self.closed = True
         with contextlib.ExitStack() as stack:  # All are closed, even where one fails.
@@ -141,13 +141,12 @@ class Session:
             self._owned = []
 
     def after_fork_in_child(self) -> None:
-        """Let go of all that the parent goes on with."""
-        self.forked = True
+        """Let go of all that the parent goes on with: here the session is as one that was closed, and says why."""
+        self.forked = self.closed = True
         self.interrupts.end()
         for resource in self._owned:
             resource.abandon()
         self._owned = []
-        self._lock = threading.RLock()  # The thread that had it is not here.
 
     def _on_local_cpu(self) -> Any:
         # A function that a program on the cluster calls must not need the cluster, which waits for it.

@@ -39,9 +39,10 @@ def client() -> Any:
 @pytest.fixture
 def session(client: Any) -> Iterator[Session]:
     session = Session(client, f"grpc://unix:{SOCKET}")
-    patches.install(session)
+    installed = patches.install(session)
     yield session
     session.close()
+    installed.undo()  # As a forked child does not.
 
 
 def hook(session: Session, name: str, original: Any) -> Any:
@@ -383,7 +384,6 @@ def child(session: Session) -> Iterator[Session]:
     installed = patches.install_in_forked_child(session)
     yield session
     installed.undo()
-    session.forked = False
 
 
 TOUCHES: tuple[Callable[[Any], Any], ...] = (

@@ -49,7 +49,7 @@ def patches(session: Session) -> list[Patch]:
 
         return local_hardware_id
 
-    def device_from_local_hardware_id(original: Any) -> Any:
+    def device_from(original: Any) -> Any:
         def device_from_local_hardware_id(self: Any, number: int) -> Any:
             if not session.is_cluster(self):
                 return original(self, number)
@@ -67,34 +67,11 @@ def patches(session: Session) -> list[Patch]:
         return hlo_module_cost_analysis
 
     return [
+        Patch("jaxlib._jax", "hlo_module_cost_analysis", cost_analysis, "The proxy client refuses to estimate costs."),
+        Patch("jaxlib._jax:Device", "memory_stats", memory_stats, "The proxy client does not ask the device's worker."),
+        Patch("jaxlib._jax:Device", "local_hardware_id", getter(local_hardware_id), "Each host counts its own from 0."),
+        Patch("jaxlib._jax:Client", "device_from_local_hardware_id", device_from, "The proxy client finds no device."),
         Patch(
-            "jaxlib._jax",
-            "hlo_module_cost_analysis",
-            cost_analysis,
-            why="A CPU client of this process estimates a program's cost, as the proxy client refuses to.",
-        ),
-        Patch(
-            "jaxlib._jax:Device",
-            "memory_stats",
-            memory_stats,
-            why="The device's worker is asked how much memory is used, as the proxy client refuses to ask.",
-        ),
-        Patch(
-            "jaxlib._jax:LoadedExecutable",
-            "hlo_modules",
-            hlo_modules,
-            why="The optimized program is read from its text, as the proxy client has nothing else of it.",
-        ),
-        Patch(
-            "jaxlib._jax:Client",
-            "device_from_local_hardware_id",
-            device_from_local_hardware_id,
-            why="Devices are found by their index in the cluster, as the proxy client finds none.",
-        ),
-        Patch(
-            "jaxlib._jax:Device",
-            "local_hardware_id",
-            getter(local_hardware_id),
-            why="A device's number is its index in the cluster, as each host's own numbers are not unique.",
+            "jaxlib._jax:LoadedExecutable", "hlo_modules", hlo_modules, "The proxy client has the program only as text."
         ),
     ]

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import jax
 import numpy as np
@@ -18,6 +18,8 @@ from polypath.client.hooks.patches import Patch, getter
 from polypath.client.session import Session
 
 _errors: Any = jax.errors
+
+_ARRAY: Final = "jax._src.array:ArrayImpl"
 
 
 def patches(session: Session) -> list[Patch]:
@@ -50,25 +52,9 @@ def patches(session: Session) -> list[Patch]:
         return buffer
 
     return [
-        Patch(
-            "jax._src.array:ArrayImpl",
-            "__cuda_array_interface__",
-            getter(cuda_array_interface),
-            why="An array of the cluster lacks this attribute, so that `hasattr` and `getattr` work.",
-        ),
-        Patch(
-            "jax._src.array:ArrayImpl",
-            "unsafe_buffer_pointer",
-            unsafe_buffer_pointer,
-            why="The array's worker tells the address, as the proxy client knows none.",
-        ),
-        Patch(
-            "jax._src.array:ArrayImpl",
-            "__buffer__",
-            buffer,
-            why="The buffer protocol gives the elements that this process fetched; from Python 3.12 on.",
-            python=(3, 12),
-        ),
+        Patch(_ARRAY, "__cuda_array_interface__", getter(cuda_array_interface), "`hasattr` needs an AttributeError."),
+        Patch(_ARRAY, "unsafe_buffer_pointer", unsafe_buffer_pointer, "Only the array's worker knows the address."),
+        Patch(_ARRAY, "__buffer__", buffer, "The elements have to be fetched first.", python=(3, 12)),
     ]
 
 

@@ -15,7 +15,7 @@ ordered callback and in `jax.effects_barrier`. Here a failed token is told of on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from jax._src import xla_bridge
@@ -27,11 +27,13 @@ from polypath.messages import CALLBACKS_OPTION
 
 _bridge: Any = xla_bridge
 
+_TOKENS: Final = "jax._src.dispatch:RuntimeTokenSet"
+
 
 def patches(session: Session) -> list[Patch]:
     """This hook's, for `session`."""
 
-    def backend_compile_and_load(original: Any) -> Any:
+    def backend_compile(original: Any) -> Any:
         def compile_and_load(
             backend: Any, module: Any, devices: Any, options: Any, callbacks: Sequence[Any], *rest: Any, **more: Any
         ) -> Any:
@@ -84,34 +86,11 @@ def patches(session: Session) -> list[Patch]:
         return _bridge.local_devices(process_index, backend, host_id)
 
     return [
+        Patch("jax._src.compiler", "backend_compile_and_load", backend_compile, "The proxy client refuses callbacks."),
         Patch(
-            "jax._src.compiler",
-            "backend_compile_and_load",
-            backend_compile_and_load,
-            why="A program is compiled without its callbacks, which the proxy client refuses, and with their names.",
+            "jax._src.callback", "xb", overlay(local_devices=local_devices), "Arguments need a device of this process."
         ),
-        Patch(
-            "jax._src.callback",
-            "xb",
-            overlay(local_devices=local_devices),
-            why="A callback's arguments are put on a CPU device of this process, also where the cluster is of CPUs.",
-        ),
-        Patch(
-            "jax._src.debugging",
-            "xla_bridge",
-            overlay(local_devices=local_devices),
-            why="The same, for the arguments of `jax.debug.print` and `jax.debug.callback`.",
-        ),
-        Patch(
-            "jax._src.dispatch:RuntimeTokenSet",
-            "get_token_input",
-            get_token_input,
-            why="A token that failed with its program is told of once and dropped.",
-        ),
-        Patch(
-            "jax._src.dispatch:RuntimeTokenSet",
-            "block_until_ready",
-            barrier,
-            why="The same at `jax.effects_barrier`, and Ctrl-C ends the wait.",
-        ),
+        Patch("jax._src.debugging", "xla_bridge", overlay(local_devices=local_devices), "The same, for `jax.debug`."),
+        Patch(_TOKENS, "get_token_input", get_token_input, "A token that failed is to be told of once."),
+        Patch(_TOKENS, "block_until_ready", barrier, "The same; and Ctrl-C ends the wait."),
     ]

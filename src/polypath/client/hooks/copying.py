@@ -19,7 +19,7 @@ _jax: Any = jax
 def patches(session: Session) -> list[Patch]:
     """This hook's, for `session`."""
 
-    def batched_copy(original: Any) -> Any:
+    def copies(original: Any) -> Any:
         def copy(arrays: Any, devices: Any, shardings: Any, semantics: Any) -> Any:
             if session.closed or all(map(_same_client, arrays, shardings)):
                 return original(arrays, devices, shardings, semantics)
@@ -37,8 +37,8 @@ def patches(session: Session) -> list[Patch]:
         Patch(
             "jax._src.lib:xla_client",
             "batched_copy_array_to_devices_with_sharding",
-            batched_copy,
-            why="Copies between the cluster and this process's own devices go over numpy, as the clients differ.",
+            copies,
+            "The proxy client refuses other clients' arrays.",
         )
     ]
 

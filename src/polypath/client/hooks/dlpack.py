@@ -51,23 +51,10 @@ def patches(session: Session) -> list[Patch]:
 
     return [
         Patch(
-            "jaxlib._jax",
-            "buffer_to_dlpack_managed_tensor",
-            to_dlpack,
-            why="An array of the cluster is handed out as a copy in this process, as it shares no memory with it.",
+            "jaxlib._jax", "buffer_to_dlpack_managed_tensor", to_dlpack, "The proxy client shares no memory: a copy."
         ),
-        Patch(
-            "jaxlib._jax",
-            "dlpack_managed_tensor_to_buffer",
-            from_dlpack,
-            why="A tensor of this process is taken in as a copy on the cluster.",
-        ),
-        Patch(
-            "jax._src.dlpack",
-            "xla_bridge",
-            overlay(get_backend=get_backend),
-            why="JAX looks for the device where a tensor is by its platform and number, which the cluster lacks.",
-        ),
+        Patch("jaxlib._jax", "dlpack_managed_tensor_to_buffer", from_dlpack, "The same, the other way."),
+        Patch("jax._src.dlpack", "xla_bridge", overlay(get_backend=get_backend), "JAX looks for the tensor's device."),
     ]
 
 

@@ -65,18 +65,15 @@ def patches(session: Session) -> list[Patch]:
             "jax._src.array",
             "xc",
             overlay(batched_copy_array_to_devices_with_sharding=copy),
-            why="An array that stays where it is, is not donated: the proxy client would say that it is gone.",
+            "What stays is not donated.",
         ),
         Patch(
             "jax._src.dispatch",
             "xc",
             overlay(reorder_shards=reorder),
-            why="The shards of a donated array are handed over where its devices come in another order.",
+            "Its donated argument has to give its shards away.",
         ),
         Patch(
-            "jax._src.dispatch",
-            "_different_device_order_reshard",
-            reshard,
-            why="The only place that knows whether `reorder_shards` is to donate.",
+            "jax._src.dispatch", "_different_device_order_reshard", reshard, "It knows whether the former is to donate."
         ),
     ]

@@ -37,8 +37,10 @@ _live_executables: Any = _xla.Client.live_executables
 _live_arrays: Any = _xla.Client.live_arrays
 """JAX's own, whatever is put in its place."""
 
+_WHY: Final = "Raises ForkedProcess for what is the parent's."
+_ARRAY: Final = "jax._src.array:ArrayImpl"
 _GUARDED: Final = {
-    "jax._src.array:ArrayImpl": (
+    _ARRAY: (
         "_copy_single_device_array_to_host_async",
         "_fully_replicated_shard",
         "_replace_with",
@@ -100,15 +102,13 @@ def patches(session: Session) -> list[Patch]:
 
         return guarded
 
-    why = (
-        "Raises ForkedProcess for what is the parent's: jaxlib would wait for ever for an answer that the parent gets."
-    )
-    found = [Patch(owner, name, guard, why) for owner, names in _GUARDED.items() for name in names]
-    found += [Patch("jax._src.array:ArrayImpl", name, getter(guard), why) for name in _GUARDED_PROPERTIES]
-    found.append(Patch("jax._src.array:ArrayImpl", "__init__", guard_new, why))
-    found.append(Patch("jax._src.array:ArrayImpl", "_rewrap_with_aval_and_sharding", guard, why, seen_on="0.10-0.12"))
-    found.append(Patch("jaxlib._jax", "batched_copy_to_host_async", guard, why, seen_on="0.11-0.12"))
-    return found
+    return [
+        *(Patch(owner, name, guard, _WHY) for owner, names in _GUARDED.items() for name in names),
+        *(Patch(_ARRAY, name, getter(guard), _WHY) for name in _GUARDED_PROPERTIES),
+        Patch(_ARRAY, "__init__", guard_new, _WHY),
+        Patch(_ARRAY, "_rewrap_with_aval_and_sharding", guard, _WHY, seen_on="0.10-0.12"),
+        Patch("jaxlib._jax", "batched_copy_to_host_async", guard, _WHY, seen_on="0.11-0.12"),
+    ]
 
 
 def seal(session: Session | None, clients: Sequence[Any], targets: Sequence[str]) -> None:

@@ -47,13 +47,13 @@ def patches(_: Session) -> list[Patch]:
         Patch(
             "jax._src.lib:xla_client",
             "encode_inspect_sharding_callback",
-            _encode_inspector,
-            why="The functions of `inspect_array_sharding` are kept by the names that programs have for them.",
+            _encode,
+            "Keeps functions by the names in programs.",
         )
     ]
 
 
-def _encode_inspector(original: Any) -> Any:
+def _encode(original: Any) -> Any:
     def encode_inspect_sharding_callback(function: Any) -> bytes:
         name = original(function)
         _inspectors[name] = function

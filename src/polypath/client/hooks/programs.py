@@ -29,6 +29,7 @@ _xla: Any = getattr(lib, "xla_client")  # noqa: B009
 _jaxlib: Any = getattr(pxla, "_jax")  # noqa: B009
 _stablehlo: Any = hlo
 
+_CLIENT: Final = "jax._src.lib:xla_client.Client"
 _TOO_NEW: Final = "Failed to serialize StableHLO"
 """What jaxlib's client says of a program that it cannot write."""
 _STAND_IN: Final = b"module @stand_in { func.func public @main() { return } }"
@@ -67,7 +68,7 @@ def patches(session: Session) -> list[Patch]:
 
         return compile_and_load
 
-    def supports_serialization(_: None) -> Any:
+    def supports(_: None) -> Any:
         def supports_executable_serialization(client: Any) -> bool:
             # Of other clients JAX asks `__getattr__` in its place.
             if session.cluster_socket(client) is None:
@@ -102,36 +103,20 @@ def patches(session: Session) -> list[Patch]:
 
     return [
         Patch(
-            "jax._src.lib:xla_client.Client",
+            _CLIENT,
             "compile_and_load",
             compile_and_load,
-            why="A program that the proxy client cannot write, as it is too new, goes in a compile option.",
+            "The proxy client cannot write programs of the newest StableHLO.",
         ),
-        Patch(
-            "jax._src.lib:xla_client.Client",
-            "serialize_executable",
-            serialize_executable,
-            why="An executable is serialized as the program that it was compiled from, as the proxy client refuses.",
-        ),
-        Patch(
-            "jax._src.lib:xla_client.Client",
-            "deserialize_executable",
-            deserialize_executable,
-            why="Such an executable is compiled again, which the workers' cache makes short.",
-        ),
+        Patch(_CLIENT, "serialize_executable", serialize_executable, "The proxy client serializes no executable."),
+        Patch(_CLIENT, "deserialize_executable", deserialize_executable, "The same, the other way."),
         Patch(
             "jax._src.lib:xla_client.LoadedExecutable",
             "serialize",
             serialize,
-            why="The same as `serialize_executable`, by which later versions of JAX ask.",
+            "The compilation cache asks by this name.",
         ),
-        Patch(
-            "jax._src.lib:xla_client.Client",
-            "supports_executable_serialization",
-            supports_serialization,
-            why="Tells JAX that its compilation cache works on the cluster.",
-            adds=True,
-        ),
+        Patch(_CLIENT, "supports_executable_serialization", supports, "JAX asks before it uses its cache.", adds=True),
     ]
 
 
