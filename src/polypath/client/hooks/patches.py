@@ -21,11 +21,13 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, cast
 
 import jax
+from jax._src import lib
 
 from polypath import versions
 from polypath.client.session import Session
 
 _log = logging.getLogger(__name__)
+_jaxlib: Any = getattr(lib, "_jax")  # noqa: B009
 
 HOOKS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -150,6 +152,8 @@ class Installed:
 
     def undo(self) -> None:
         """Restore the originals, but for what somebody has put over ours. May be called again."""
+        if self._done:  # JAX's C++ keeps programs that it has started, as hooks have changed them.
+            _jaxlib.PjitFunctionCache.clear_all()
         while self._done:
             owner, name, before, hook = self._done.pop()
             if _own(owner).get(name) is not hook:
