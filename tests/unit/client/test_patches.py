@@ -212,6 +212,26 @@ def test_nothing_else_changes_jax() -> None:
     assert changing == set()
 
 
+GLOBAL_YET = {
+    "folder.py",
+    "hooks/early.py",
+    "hooks/getting.py",
+    "hooks/putting.py",
+    "hooks/sending.py",
+    "hooks/waiting.py",
+}
+
+
+def test_a_sessions_state_is_no_modules() -> None:
+    root = Path(client_package.__file__).parent
+    found = {
+        f"{file.relative_to(root)}"
+        for file in root.rglob("*.py")
+        if any(isinstance(node, ast.Global) for node in ast.walk(ast.parse(file.read_text())))
+    }
+    assert found == GLOBAL_YET
+
+
 def test_what_changes_jax_is_seen() -> None:
     for line in (
         "_jax.config = 1",
