@@ -61,6 +61,9 @@ _client: Any = _lib.xla_client
 _NOTHING: Final = _dtypes.float0
 """The type of gradients of integers, which JAX makes arrays of another type of."""
 
+_TYPES: Final = [kind for kind, handler in _pxla.shard_arg_handlers.items() if handler is _pxla._shard_np_array]
+"""Of arguments that JAX handles as numpy's arrays."""
+
 
 def patches(session: Session) -> list[Patch]:
     """This hook's, for `session`."""
@@ -129,7 +132,6 @@ def patches(session: Session) -> list[Patch]:
 
         return create_cpp_call
 
-    handlers = _pxla.shard_arg_handlers
     return [
         Patch("jax._src.lib:xla_client", "batched_device_put", put, why="What is put is the caller's again."),
         Patch("jax._src.pjit", "_get_fastpath_data", fastpath_data, why="jit over one device has Python put these."),
@@ -146,8 +148,7 @@ def patches(session: Session) -> list[Patch]:
                 lambda _: _shard,
                 why="Arguments of numpy's types may have to be put by Python.",
             )
-            for kind, handler in handlers.items()
-            if handler is _pxla._shard_np_array
+            for kind in _TYPES
         ),
     ]
 
