@@ -76,7 +76,7 @@ class HeadSockets:
         if worker is not None and worker.socket is not None:
             worker.socket.close(linger=0)
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, more: bool = False, tail: Buffer = b"") -> int:
+    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, tail: Buffer = b"") -> int:
         data = b"".join((data, tail)) if tail else data
         number, copy, sent = frames.pack_sequence(sequence), len(data) < _COPIED, 0
         for host in hosts:

@@ -174,22 +174,18 @@ class HeadChannel:
 
     # --- Messages -----------------------------------------------------------------------------
 
-    def send(self, hosts: tuple[HostId, ...], sequence: int, command: Command, *, more: bool = False) -> None:
+    def send(self, hosts: tuple[HostId, ...], sequence: int, command: Command) -> None:
         """Send `command` to each of `hosts`, after all that was sent before. Never blocks.
-
-        `more` tells that another follows at once, to go with it.
 
         A host whose worker is gone is passed over: the controller is told of it by the launcher.
         """
         data, tail = encode_apart(command)
         routed = self._routes.split(hosts)
-        sent = self._links.send(routed.hosts, sequence, data, more, tail)
+        sent = self._links.send(routed.hosts, sequence, data, tail)
         if routed.relays:
             question = question_of(command)
             for route, relays in routed.relays:
-                sent += self._links.send(
-                    relays, sequence, Down(frames.COMMAND, question, route, data).pack(), more, tail
-                )
+                sent += self._links.send(relays, sequence, Down(frames.COMMAND, question, route, data).pack(), tail)
         self._commands_sent += sent
         self._bytes_sent += sent * (len(data) + len(tail))
 

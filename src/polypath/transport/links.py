@@ -33,10 +33,10 @@ class HeadLinks(Protocol):
         """Forget a worker: what was sent and not yet taken is lost, its key is worth nothing."""
         ...
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, more: bool = False, tail: Buffer = b"") -> int:
+    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, tail: Buffer = b"") -> int:
         """Send a command to those of `hosts` that are connected; how many that are. Never blocks.
 
-        `more` tells that another follows at once, and may go with it. `tail` is the end of the command, and not copied.
+        `tail` is the end of the command, and not copied.
         """
         ...
 

@@ -68,12 +68,12 @@ class HeadStreams:
         if connection := self._workers.pop(host, None):
             connection.close()
 
-    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, more: bool = False, tail: Buffer = b"") -> int:
+    def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, tail: Buffer = b"") -> int:
         parts = (COMMAND_HEAD.pack(len(data) + len(tail), sequence), data, tail)
         workers, sent, gone = self._workers, 0, False
         for host in hosts:
             if connection := workers.get(host):
-                gone |= connection.send(parts, more)
+                gone |= connection.send(parts)
                 sent += 1
         if gone:
             os.sched_yield()  # A worker has been woken, maybe on this core.
@@ -180,7 +180,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._links.refuse(error)
             self.close()
 
-    def send(self, parts: Iterable[Buffer], more: bool) -> bool:
+    def send(self, parts: Iterable[Buffer]) -> bool:
         """Send: the first of a turn of the loop at once, so that the worker wakes meanwhile, the rest at its end.
 
         Whether it has gone.
@@ -189,7 +189,7 @@ class _Connection(asyncio.BufferedProtocol):
         if not self._gathering:
             self._gathering = True
             self._loop.call_soon(self._end_turn)
-        if more or self._written:
+        if self._written:
             return False
         self._written = True
         self._flush()

@@ -111,20 +111,6 @@ def test_commands_arrive_in_order(pair: Pair) -> None:
     assert [worker.receive() for _ in range(1000)] == [Forget((n,)) for n in range(1000)]
 
 
-@pytest.mark.parametrize("more", [(0, 0, 1, 0), (0, 1, 0, 1), (1, 0, 0, 0), (1, 1, 1, 1)])
-def test_what_goes_with_the_next_keeps_its_place_and_comes_without_one(pair: Pair, more: tuple[int, ...]) -> None:
-    worker = pair.worker(0)
-    found: list[Command] = []
-    taker = threading.Thread(target=lambda: found.extend(worker.receive() for _ in range(12)))
-    taker.start()
-    for at in (0, 4, 8):
-        for number, each in enumerate(more, at):
-            pair.head.send((0,), number, Forget((number,)), more=bool(each))
-        pair.until(lambda at=at: len(found) == at + 4)
-    taker.join()
-    assert found == [Forget((number,)) for number in range(12)]
-
-
 @pytest.mark.parametrize("size", [1 << 16, 300_001, 5 << 20])
 def test_large_buffers_arrive_whole_and_in_order(pair: Pair, size: int) -> None:
     data = memoryview(os.urandom(size))
