@@ -65,6 +65,19 @@ def test_a_worker_that_stands_still_for_a_while(cluster: str, variables: dict[st
     assert wait_no_sessions(cluster)["controller"]["values"] == 0
 
 
+def test_an_interrupted_put(cluster: str, variables: dict[str, str]) -> None:
+    (*_, host) = status_of(cluster)["controller"]["hosts"]
+    try:
+        with Client.program("interrupted_put_client.py", str(host["pid"]), variables=variables) as client:
+            assert client.hear() == "sending"
+            client.signal(signal.SIGINT)
+            status, out, err = client.end()
+    finally:
+        os.kill(host["pid"], signal.SIGCONT)
+    assert (status, out) == (0, "interrupted\ndone\n"), err
+    assert wait_no_sessions(cluster)["controller"]["values"] == 0
+
+
 def test_no_file_can_be_opened(variables: dict[str, str]) -> None:
     assert run_program("full_table_client.py", variables=variables) == "done\n"
 

@@ -25,7 +25,7 @@ def test_threads_that_wait_and_read_at_the_same_time(way: Way) -> None:
     assert run_program("threads_client.py", variables=way.variables) == "done\n"
 
 
-@pytest.mark.parametrize("how", ["block", "float"])
+@pytest.mark.parametrize("how", ["block", "float", "array"])
 def test_an_interrupted_wait(way: Way, how: str) -> None:
     with Client.program("held_client.py", how, "release", variables=way.variables) as client:
         assert client.hear() == "waiting"
@@ -34,7 +34,7 @@ def test_an_interrupted_wait(way: Way, how: str) -> None:
         assert client.hear() == "done"
 
 
-@pytest.mark.parametrize("how", ["block", "float"])
+@pytest.mark.parametrize("how", ["block", "float", "array"])
 def test_the_head_dies_while_somebody_waits(how: str) -> None:
     name = unique_name()
     start_detached(name, "--hosts", "1", "--devices-per-host", "1")
