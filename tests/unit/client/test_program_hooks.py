@@ -41,9 +41,9 @@ def client() -> Any:
 def test_an_array_that_stays_is_not_donated(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     how = xla_client.ArrayCopySemantics
     copy = mock.Mock()
-    monkeypatch.setattr(xla_client, "batched_copy_array_to_devices_with_sharding", copy)
     x = jnp.ones(4)
     elsewhere = jax.sharding.SingleDeviceSharding(session.local_cpu().local_devices()[0])
+    monkeypatch.setattr(xla_client, "batched_copy_array_to_devices_with_sharding", copy)
     jax_array.xc.batched_copy_array_to_devices_with_sharding(
         [x, x, x], [], [x.sharding, elsewhere, x.sharding], [how.DONATE_INPUT, how.DONATE_INPUT, how.ALWAYS_COPY]
     )
@@ -54,7 +54,7 @@ def test_shards_in_another_order_are_donated_only_while_jax_asks_for_it(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = xla_client.ArrayCopySemantics
-    reorder = mock.Mock()
+    reorder, x = mock.Mock(), jnp.ones(4)
     monkeypatch.setattr(xla_client, "reorder_shards", reorder)
 
     def original(x: Any, target: Any, copy: Any) -> None:
@@ -63,7 +63,6 @@ def test_shards_in_another_order_are_donated_only_while_jax_asks_for_it(
     # The overlay and the hook share what they know, so the original is put beneath the hook of the table.
     (overlaid, reshard) = (each for each in patches.table(session)["donating"] if each.owner == "jax._src.dispatch")
     monkeypatch.setattr(dispatch, "xc", overlaid.wrap(xla_client))
-    x = jnp.ones(4)
     for asked in (how.DONATE_INPUT, how.ALWAYS_COPY):
         reshard.wrap(original)(x, x.sharding, asked)
     dispatch.xc.reorder_shards(x, x.sharding, how.REUSE_INPUT)
