@@ -1,6 +1,6 @@
 """What moving an array costs: Polypath beside JAX in process and one TCP stream.
 
-    python benchmarks/transfers.py [--rounds N] [--most BYTES]
+    python benchmarks/transfers.py [--rounds N] [--most BYTES] [--before CHECKOUT]
 
 Each contender runs in processes of its own, once per round, in turns. One that fails keeps its row, with the
 error, and the exit status is 1.
@@ -26,7 +26,6 @@ from runner import Command, ContenderFailed, adopt_orphans, run
 
 _SCRIPTS: Final = Path(__file__).parent / "contenders"
 _SIZES: Final = {"1 KiB": 1 << 10, "64 KiB": 1 << 16, "1 MiB": 1 << 20, "64 MiB": 64 << 20, "1 GiB": 1 << 30}
-_OVER_GRPC: Final = {"IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_THRESHOLD_BYTES": str(1 << 40)}
 _CAPTION: Final = (
     "Medians in ms. up: device_put of an ordinary numpy array, waited for; aligned: of one that begins at a multiple "
     "of 64 bytes, which JAX in process does not copy. down: np.asarray of a computed array, which JAX in process "
@@ -37,9 +36,9 @@ _METRICS: Final = {"put": "up", "put aligned": "up, aligned", "get": "down", "ge
 Make = Callable[[Sequence[int], int], Command]
 
 
-def _jax(variables: dict[str, str], cluster: bool) -> Make:
+def _jax(variables: dict[str, str], cluster: bool, *more: str) -> Make:
     def make(sizes: Sequence[int], times: int) -> Command:
-        script = [str(_SCRIPTS / "jax_transfers.py"), f"--times={times}", "--sizes", *map(str, sizes)]
+        script = [str(_SCRIPTS / "jax_transfers.py"), *more, f"--times={times}", "--sizes", *map(str, sizes)]
         return Command([*cluster_of(1, 1), *script] if cluster else [sys.executable, *script], environment(**variables))
 
     return make
@@ -53,7 +52,7 @@ def _tcp(sizes: Sequence[int], times: int) -> Command:
 _CONTENDERS: Final[dict[str, Make]] = {
     "Polypath": _jax({}, True),
     "JAX in process": _jax({"JAX_PLATFORMS": "cpu"}, False),
-    "Polypath, jaxlib's gRPC": _jax(_OVER_GRPC, True),
+    "Polypath, jaxlib's client": _jax({}, True, "--stock"),
     "TCP stream": _tcp,
 }
 
@@ -64,6 +63,7 @@ def main(
     times: Annotated[int, typer.Option(min=7, help="Transfers of each size in a run; fewer of the largest.")] = 9,
     most: Annotated[int, typer.Option(help="Leave out sizes above this.")] = 1 << 30,
     limit: Annotated[float, typer.Option(min=1, help="Seconds that one run of a contender may take.")] = 200,
+    before: Annotated[Path | None, typer.Option(help="An earlier checkout of Polypath to compare with.")] = None,
 ) -> None:
     """Compare what moving an array costs on Polypath with what it costs elsewhere."""
     sizes = {name: size for name, size in _SIZES.items() if size <= most}
@@ -71,15 +71,18 @@ def main(
     progress = Console(stderr=True)
     adopt_orphans()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in _CONTENDERS}
+    contenders = dict(_CONTENDERS)
+    if before is not None:
+        contenders["Polypath before"] = _jax({"PYTHONPATH": str(before / "src")}, True)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
     errors: dict[str, str] = {}
     for number in range(1, rounds + 1):
-        for name, make in _CONTENDERS.items():
+        for name, make in contenders.items():
             if name in errors:
                 continue
             progress.print(f"round {number} of {rounds}: {name}", style="dim")
             # What is slow by a hundred times is not waited for at the largest size.
-            chosen = [size for size in sizes.values() if size < 1 << 30 or "gRPC" not in name]
+            chosen = [size for size in sizes.values() if size < 1 << 30 or "jaxlib" not in name]
             try:
                 found[name].append(run([make(chosen, times)], limit)["samples"])
             except (ContenderFailed, OSError) as error:

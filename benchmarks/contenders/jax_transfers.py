@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +17,18 @@ import numpy as np
 
 ALIGNED = 64
 """Bytes; jaxlib shares host memory that is aligned so with CPU devices, and copies other."""
+
+
+def use_stock_client() -> None:
+    """As where only jax is installed: its own proxy client, found by no plugin."""
+    from jax._src import xla_bridge
+    from jax.extend import backend
+
+    target = os.environ["JAX_BACKEND_TARGET"]
+    os.environ["IFRT_PROXY_USE_INSECURE_GRPC_CREDENTIALS"] = "true"
+    proxy = backend.ifrt_proxy
+    xla_bridge.discover_pjrt_plugins = lambda: None
+    backend.register_backend_factory("proxy", lambda: proxy.get_client(target, proxy.ClientConnectionOptions()))
 
 
 def median(work: Callable[[], object], times: int) -> float:
@@ -61,7 +74,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs="+", required=True)
     parser.add_argument("--times", type=int, required=True)
+    parser.add_argument("--stock", action="store_true", help="jaxlib's client alone, without Polypath's hooks")
     options = parser.parse_args()
+    if options.stock:
+        use_stock_client()
     # The first touch of memory costs a virtual machine many times a copy, and is nobody's transfer.
     np.ones(3 * max(options.sizes), np.uint8)
     samples = {
