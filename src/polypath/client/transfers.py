@@ -34,9 +34,9 @@ _pxla: Any = pxla
 
 DOWN_BYTES: Final = 16 << 10
 """From this size on an array comes over links."""
-UP_BYTES: Final = 1 << 20
+UP_BYTES: Final = 64 << 10
 """From this size on it goes over them."""
-_KINDS: Final = 64
+_KINDS: Final = 512
 """Of arrays that are put; others are asked for anew."""
 _SHARDINGS: Final = 1024
 """Whose hosts are known."""

@@ -43,9 +43,6 @@ host_arrays: Final[tuple[Any, ...]] = (np.ndarray, typed_array)
 WAIT_BYTES: Final = 16 << 20
 """From this size on, a put that does not go over links waits until the workers have it: a copy would cost more."""
 
-_SMALL_BYTES: Final = 64 << 10
-"""Below this size an array is put with as little Python as can be."""
-
 _IN_PYTHON: Final = object()
 """The layout of an argument that is to be put by Python."""
 
@@ -154,7 +151,7 @@ def patches(session: Session) -> list[Patch]:
 
 
 def _is_small(x: Any) -> bool:
-    return type(x) is np.ndarray and x.nbytes < _SMALL_BYTES
+    return type(x) is np.ndarray and x.nbytes < UP_BYTES
 
 
 def _copied(xs: Sequence[Any]) -> Sequence[Any]:
