@@ -115,7 +115,9 @@ class Links:
         if hosts is not None and not all(map(self._is_linked, hosts)):
             return None
         with self._lock:
-            if self._head.state.state is not State.OPEN:  # It could not tell that nobody will answer.
+            # One that ends from here on ends the request. The head has to be able to tell that nobody will answer.
+            links = [self._head, *(self._links[host] for host in hosts or ())]
+            if any(link.state.state is not State.OPEN for link in links):
                 return None
             while (number := next(self._numbers) % MOST_NUMBER + 1) in self._requests:
                 pass
