@@ -124,3 +124,30 @@ def test_a_client_that_is_stopped_for_longer_than_the_patience(monkeypatch: pyte
     finally:
         polypath("down", "--name", name)
     remains.check_nothing_left()
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[str]:
+    """The name of a cluster of 2 islands of one host, whose ends give each other up after 3 seconds of silence."""
+    name = unique_name()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HEARTBEAT, "3")
+        start_detached(name, "--hosts", "2", "--islands", "2", "--devices-per-host", "1")
+        try:
+            yield name
+        finally:
+            polypath("down", "--name", name)
+
+
+@pytest.mark.parametrize("how", ["wait", "read", "put"])
+def test_a_stopped_worker_is_given_up(impatient: str, how: str) -> None:
+    """Whoever waits for it, reads from it or sends to it hears which host was lost, and why."""
+    variables = json.loads(polypath("env", "--json", "--name", impatient).stdout) | {HEARTBEAT: "3"}
+    (*_, host) = status_of(impatient)["controller"]["hosts"]
+    with Client.program("stopped_worker_client.py", how, str(host["pid"]), variables=variables) as client:
+        status, out, err = client.end()
+    assert status == 0, err
+    *_, said = out.splitlines()
+    was_put_again = how == "put" and said == "right"  # To the worker that was started in its place.
+    lost = said.startswith("DATA_LOSS") and "Host 1 of island 1 was lost (did not answer for 3 s" in said
+    assert lost or was_put_again, out
