@@ -208,7 +208,7 @@ def _make_client() -> Any:
     if links is not None:
         session.own(links)
         if _takes_numbers():
-            session.transfers = Transfers(session, links)
+            session.transfers = session.own(Transfers(session, links))
     patches.install(session)
     # JAX keeps one name per backend and this one's is `proxy`. Scripts ask for what it runs on.
     _bridge._backends.setdefault(client._raw_platform, client)

@@ -73,6 +73,16 @@ class Transfers:
         self._where = functools.lru_cache(_SHARDINGS)(self._find)
         self._kind = functools.lru_cache(_KINDS)(self._compile_kind)
 
+    def close(self) -> None:
+        """Drop the programs while somebody is there to be told, and not whenever this is collected."""
+        self._programs.clear()
+        self._under_way.clear()
+        self._kind.cache_clear()
+        self._where.cache_clear()
+
+    def abandon(self) -> None:
+        """In a forked child: the programs are kept, as their ends would be told on the parent's connection."""
+
     # --- Requests
 
     def where(self, array: Any) -> Where | None:

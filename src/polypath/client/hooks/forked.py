@@ -4,7 +4,8 @@ jaxlib's client sends requests from C++ destructors, over a connection that the 
 child's garbage would free the parent's arrays. A call would wait for ever, as the threads that gRPC reads with are the
 parent's. So in the child, right after the fork:
 
-- what the clients hold (arrays, executables, tokens) is kept for ever, so that no destructor runs;
+- what the clients hold (arrays, executables, tokens) is kept for ever, so that no destructor runs, and nothing that the
+  parent left is collected: a client of a session that was closed would wait for threads that only the parent has;
 - JAX's caches of started programs are cleared, so that each call passes through Python, where a patch raises
   `ForkedProcess`;
 - the descriptors of the connection are put out of use without being shut down, which would end the parent's too.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import socket
 import stat
@@ -123,6 +125,7 @@ def seal(session: Session | None, clients: Sequence[Any], targets: Sequence[str]
         session.forked = True
     _cut_off({path for target in targets if (path := socket_path(target)) is not None})
     # Before the session lets go of anything.
+    gc.freeze()
     for client in clients:
         _keep((client, *_live_arrays(client), *_live_executables(client)))
     _keep((session, dict(_tokens.current_tokens), dict(_tokens.output_runtime_tokens)))
