@@ -14,7 +14,7 @@ import threading
 import msgspec
 
 from polypath.messages import Peer
-from polypath.transport import HeadChannel, WorkerChannel, connect_worker
+from polypath.transport import HeadChannel, WorkerChannel, WorkerLink
 
 
 def say(*words: object) -> None:
@@ -46,7 +46,7 @@ def worker() -> None:
         say("alone", reason)
         over.set()
 
-    channel = connect_worker(sys.stdin.readline().encode(), alone)
+    channel = WorkerChannel(msgspec.json.decode(sys.stdin.readline(), type=WorkerLink), alone)
     channel.peers.listen(lambda tag, header, data: say("shard", tag, len(data)), lambda *_: None)
     say(msgspec.json.encode(channel.peers.me).decode())
     over.wait()
