@@ -73,7 +73,13 @@ class Head:
         self._failed = False
         self._up = asyncio.Event()
         self._over = asyncio.Event()
-        self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle, self._told_of_end, self._silent)
+        self._channel = HeadChannel(
+            f"unix:{config.runtime_dir}/workers",
+            self.handle,
+            self._told_of_end,
+            self._silent,
+            elsewhere=bool(config.addresses),
+        )
         self._launcher = self.make_launcher(config, self._exited, self._relay_ended)
         tree = Tree(config.hosts, config.fanout, always=config.simulates is not None)
         self._relays = Relays(tree, self._channel, self._launcher, f"ipc://{config.runtime_dir}/r", self._cut_off)

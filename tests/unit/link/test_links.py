@@ -7,15 +7,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from polypath.link import protocol
+from polypath.link import connection, protocol
 from polypath.link.client import Links
-from polypath.link.connection import Incoming
+from polypath.link.connection import Connection, Incoming
 from polypath.link.protocol import HostAddress, Kind, Welcome
+from polypath.link.state import LinkState
 from polypath.link.streams import Listener, PlainStream, connect
 from polypath.link.worker import ClientLinks, LinkServer, Pushed
 from polypath.transport.keys import BulkKeys
@@ -264,3 +266,31 @@ def test_a_host_that_takes_links_and_says_nothing(tmp_path: Path) -> None:
     assert cluster.links.ask(frozenset({7})) is None
     silent.close()
     cluster.close()
+
+
+def test_a_frame_that_comes_slowly_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, chunk, chunks = 100.0, bytes(1 << 16), 20
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: now))
+    near, far = socket.socketpair()
+    state = LinkState(4.0)
+    state.connect()
+    state.opened(now)
+    incoming = Incoming(PlainStream(near))
+    ended: list[str] = []
+    link = Connection(incoming, state, lambda head, rest: rest.skip(head.size), ended.append)
+    reader = threading.Thread(target=link.read)
+    reader.start()
+    with far:
+        far.sendall(protocol.pack(Kind.PIECE, 1, size=2 * chunks * len(chunk)))
+        for sent in range(1, chunks + 1):
+            far.sendall(chunk)
+            while incoming.received < protocol.HEAD_BYTES + sent * len(chunk):
+                pass
+            now += 1
+            link.tick()
+        assert not ended
+        for _ in range(5):
+            now += 1
+            link.tick()
+        assert ended == ["it did not answer for 4 s: is it stopped, or the network between cut?"]
+        reader.join()
