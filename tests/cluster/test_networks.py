@@ -59,10 +59,11 @@ def test_workers_on_other_machines(place: Place, how: str) -> None:
     assert not [path for path in folder(place).iterdir() if path.name.startswith("w") and path.name != "workers"]
 
 
-@pytest.mark.parametrize("how", ["wait", "read", "put"])
-def test_the_cable_of_a_worker_is_pulled(place: Place, how: str) -> None:
+@pytest.mark.parametrize(("how", "is_near"), [("wait", True), ("read", True), ("put", True), ("read", False)])
+def test_the_cable_of_a_worker_is_pulled(place: Place, how: str, is_near: bool) -> None:
     """The client gives its link up and says why. The head's own, a unix socket here, still carries all."""
-    with client(place, place.network.machines[0], "cable_client.py", how) as process:
+    machine = place.network.machines[0] if is_near else place.network.alone
+    with client(place, machine, "cable_client.py", how) as process:
         assert process.hear() == "waiting"
         place.network.pull_cable(2)
         try:
