@@ -41,6 +41,7 @@ from polypath.processes import raise_file_limit
 from polypath.relays import Relays
 from polypath.transport import HeadChannel
 from polypath.transport.beats import patience
+from polypath.transport.bulk import TCP
 from polypath.transport.frames import FIRST_RELAY
 from polypath.transport.tree import Tree
 from polypath.types import HostId
@@ -72,14 +73,15 @@ class Head:
         self._failed = False
         self._up = asyncio.Event()
         self._over = asyncio.Event()
-        self._channel = HeadChannel(f"unix:{config.runtime_dir}/workers", self.handle, self._told_of_end, self._silent)
-        simulated = config.simulates is not None
-        self._launcher: Launcher = (
-            SimulatedLauncher(self._exited, self._relay_ended, log_dir=Path(config.log_dir))
-            if simulated
-            else LocalLauncher(self._exited, self._relay_ended, log_dir=Path(config.log_dir), platform=config.platform)
+        self._channel = HeadChannel(
+            f"unix:{config.runtime_dir}/workers",
+            self.handle,
+            self._told_of_end,
+            self._silent,
+            elsewhere=bool(config.addresses),
         )
-        tree = Tree(config.hosts, config.fanout, always=simulated)
+        self._launcher = self.make_launcher(config, self._exited, self._relay_ended)
+        tree = Tree(config.hosts, config.fanout, always=config.simulates is not None)
         self._relays = Relays(tree, self._channel, self._launcher, f"ipc://{config.runtime_dir}/r", self._cut_off)
         self._frontend: Frontend | None = None
         self._links: HeadLinks | None = None
@@ -88,6 +90,14 @@ class Head:
             events.Start: lambda effect: self._tasks.start(self._start(effect)),
             events.Stop: lambda effect: self._tasks.start(self._launcher.kill(effect.host)),
         }
+
+    def make_launcher(
+        self, config: HeadConfig, exited: Callable[[WorkerExit], None], relay_ended: Callable[[int, str], None]
+    ) -> Launcher:
+        """What starts the workers: on this machine, unless a subclass knows others."""
+        if config.simulates is not None:
+            return SimulatedLauncher(exited, relay_ended, log_dir=Path(config.log_dir))
+        return LocalLauncher(exited, relay_ended, log_dir=Path(config.log_dir), platform=config.platform)
 
     async def run(self, announce: Callable[[HeadReply], None]) -> None:
         """Bring the cluster up, announce it (or why not), serve until the end, take it down."""
@@ -228,7 +238,8 @@ class Head:
         await self._relays.start_for(effect.hosts)
         for node, host in enumerate(effect.hosts):
             incarnation = self._incarnations[host] = self._incarnations.get(host, 0) + 1
-            listen = f"ipc://{config.runtime_dir}/w{host}.{incarnation}"
+            beside = f"ipc://{config.runtime_dir}/w{host}.{incarnation}"
+            listen = f"{TCP}{config.addresses[host]}" if config.addresses else beside
             link = self._channel.link(host, incarnation, listen, self._relays.of(host))
             worker = WorkerConfig(
                 host=host,
@@ -311,11 +322,11 @@ def _announce(reply: HeadReply) -> None:
         sys.stdout.buffer.flush()
 
 
-async def _main(config: HeadConfig) -> None:
+async def _main(config: HeadConfig, make: Callable[[HeadConfig], Head]) -> None:
     loop = asyncio.get_running_loop()
     try:
         with explained(config.runtime_dir):
-            head = Head(config)
+            head = make(config)
     except ClusterError as error:
         _announce(HeadReply(error=str(error)))
         return
@@ -326,8 +337,8 @@ async def _main(config: HeadConfig) -> None:
     await head.run(_announce)
 
 
-def main() -> None:
-    """The process."""
+def main(make: Callable[[HeadConfig], Head] = Head) -> None:
+    """The process, of the head that `make` makes."""
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=HeadConfig)
     raise_file_limit()
     logging.basicConfig(
@@ -335,7 +346,7 @@ def main() -> None:
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     try:
-        uvloop.run(_main(config))
+        uvloop.run(_main(config, make))
     finally:
         runtime_dir.remove(config)
 

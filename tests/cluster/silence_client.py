@@ -92,9 +92,11 @@ def stop_a_relay(cluster: polypath.Cluster, head: psutil.Process) -> None:
     (relay,) = (p for p in head.children() if Path(f"/proc/{p.pid}/fd/1").readlink().name == "relay-1.log")
     relay.suspend()
     message = error_of(lambda: float(values[2] + 1))
-    assert f"Host 2 of island 2 was lost (lost its relay ({SILENT}))" in message, message
+    # The head may give up the relay first, or the worker: it then ends by itself, and is lost again with the relay.
+    assert "Host 2 of island 2 was lost (" in message, message
+    assert f"lost its relay ({SILENT})" in message or "or the relay above, did not answer for 3 s" in message, message
     assert [float(values[0]), float(values[1] + 1)] == [0, 2]
-    check_works()
+    check_comes_back()
     after = pids(cluster)
     assert [before[host] == after[host] for host in range(3)] == [True, True, False]
 

@@ -19,7 +19,6 @@ from cluster_tools import (
     polypath,
     run_program,
     start_detached,
-    status_of,
     unique_name,
     wait_no_sessions,
 )
@@ -41,28 +40,6 @@ def hidden(cluster: str) -> Iterator[None]:
     yield
     for path, aside in moved.items():
         aside.rename(path)
-
-
-@pytest.mark.parametrize("how", ["wait", "read", "put"])
-def test_a_worker_that_stands_still_for_a_while(cluster: str, variables: dict[str, str], how: str) -> None:
-    """The client gives up its link to it, sooner than the cluster gives up the worker."""
-    (*_, host) = status_of(cluster)["controller"]["hosts"]
-    with Client.program(
-        "stopped_worker_client.py", how, str(host["pid"]), variables=variables | {HEARTBEAT: "2"}
-    ) as client:
-        try:
-            assert client.hear().startswith(
-                (
-                    f"The link to host {host['host']} ended: it did not answer for 2 s",
-                    f"Host {host['host']} is not reached",
-                )
-            )
-        finally:
-            os.kill(host["pid"], signal.SIGCONT)
-        status, out, err = client.end()
-        assert status == 0, err
-        assert out.splitlines()[-1] == "right"
-    assert wait_no_sessions(cluster)["controller"]["values"] == 0
 
 
 def test_an_interrupted_put(cluster: str, variables: dict[str, str]) -> None:

@@ -41,7 +41,6 @@ from polypath.client.watch import Watch
 from polypath.errors import ForkedProcess, NotRunning
 from polypath.launch.runtime_dir import ClusterRecord
 from polypath.link.client import Links
-from polypath.transport.beats import patience
 
 _log = logging.getLogger(__name__)
 
@@ -222,7 +221,7 @@ def _link(target: str, session: str) -> Links | None:
         return None
     watch = _Proxy.watch = Watch(record)
     try:
-        return Links(f"unix:{Path(path).with_name(LINK_NAME)}", session, patience(), watch.ended)
+        return Links(f"unix:{Path(path).with_name(LINK_NAME)}", session, watch.ended)
     except (OSError, ValueError) as error:
         _log.warning("Arrays go through the head alone, as it takes no links (%s).", error)
         stop_watch()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -138,18 +138,19 @@ class HeadLinks:
                 del self._links[session]
 
     def _welcomes(self, session: str) -> Iterator[Welcome]:
-        """All hosts, as many at a time as a note has room for; the first says by what others know the client."""
+        """All hosts, as many at a time as a note has room for; the first says all else that the client must know."""
         keys = self._keys()
         token, certificate = protocol.token(keys.secret, session), keys.certificate
         hosts: list[HostAddress] = []
+        patience = self._patience
         size = room = MOST_NOTE - len(token) - len(certificate) - 64
         for host in self._hosts.values():
             size -= len(protocol.encode(host))
             if size < 0:
-                yield Welcome(tuple(hosts), token, certificate)
-                hosts, size, token, certificate = [], room, "", ""
+                yield Welcome(tuple(hosts), token, certificate, patience)
+                hosts, size, token, certificate, patience = [], room, "", "", 0.0
             hosts.append(host)
-        yield Welcome(tuple(hosts), token, certificate)
+        yield Welcome(tuple(hosts), token, certificate, patience)
 
     async def _watch(self) -> None:
         while True:
@@ -170,7 +171,8 @@ class HeadLinks:
 
     async def _pass_on(self, host: HostId, client: _Ends) -> None:
         try:
-            worker = await self._reach(host)
+            async with _timeout(self._patience):
+                worker = await self._reach(host)
         except OSError as error:
             note = f"The head does not reach host {host}: {error}".encode()[:MOST_NOTE]
             client[1].write(protocol.pack(Kind.BYE, note=note))
@@ -221,8 +223,22 @@ class _Link:
         self._writer.transport.abort()
 
 
+@contextlib.asynccontextmanager
+async def _timeout(seconds: float) -> AsyncGenerator[None]:
+    """As asyncio's, with a message.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise TimeoutError(f"nobody answered for {seconds:g} s") from None
+
+
 async def _hello(reader: asyncio.StreamReader, patience: float) -> Hello:
-    async with asyncio.timeout(patience):
+    async with _timeout(patience):
         head = await _head(reader)
         if head.kind is not Kind.HELLO:
             raise ValueError("it did not begin with a hello")

@@ -38,6 +38,8 @@ class HeadConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`cpu`, `cuda`, `rocm`, `tpu`, the name of a PJRT plugin, `SIMULATED`; None: the best that jaxlib finds."""
     fanout: int = FANOUT
     """So many workers, or relays, the head and each relay has below it at most."""
+    addresses: tuple[str, ...] = ()
+    """Of each host's network, as its clients and the other hosts reach it; empty where all are on this machine."""
     tied: bool = False
     """The head ends when its stdin does, so that it never outlives who started it."""
     runtime_dir: str

@@ -144,6 +144,11 @@ class LocalLauncher(Launcher):
         if child.wanted:
             self.on_relay_exit(relay, child.cause())
 
+    def through(self, host: HostId) -> Sequence[str]:
+        """A command through which a host's worker is started and which becomes it, such as `ip netns exec NAME`."""
+        del host
+        return ()
+
     def _spawn_service(self, island: IslandId, config: bytes) -> Child:
         log = self._log_dir / f"rendezvous-{island}.log"
         return Child(self._rendezvous, log, self._environment, config, partial(self._service_ended, island))
@@ -162,7 +167,9 @@ class LocalLauncher(Launcher):
     def _spawn(self, spec: WorkerSpec) -> int:
         log = self._log_dir / f"worker-{spec.host}.log"
         ended = partial(self._worker_ended, spec.host)
-        worker = self._workers[spec.host] = Child(self._module, log, self._environment, spec.config, ended)
+        worker = self._workers[spec.host] = Child(
+            self._module, log, self._environment, spec.config, ended, self.through(spec.host)
+        )
         return worker.process.pid
 
     def _worker_ended(self, host: HostId, worker: Child) -> None:

@@ -25,15 +25,17 @@ def tied(module: str) -> Sequence[str]:
     return (sys.executable, "-P", "-m", "polypath.launch.child", str(os.getpid()), module)
 
 
-def spawn(module: str, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a module as a tied process that writes to `log`.
+def spawn(
+    module: str, log: Path, environment: Mapping[str, str], through: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a module as a tied process that writes to `log`, `through` a command that becomes the one after it.
 
     Raises:
         OSError: it cannot be started.
     """
     with log.open("ab") as output:
         return subprocess.Popen(
-            tied(module),
+            [*through, *tied(module)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -66,8 +68,9 @@ class Child:
         environment: Mapping[str, str],
         config: bytes,
         on_end: Callable[[Child], None],
+        through: Sequence[str] = (),
     ) -> None:
-        """Start it on the running loop, which calls `on_end` once it is gone.
+        """Start it on the running loop, which calls `on_end` once it is gone. `through` is as in `spawn`.
 
         Raises:
             OSError: it cannot be started.
@@ -75,7 +78,7 @@ class Child:
         self._log = log
         self._offset = log.stat().st_size if log.exists() else 0
         self._on_end = on_end
-        self.process = spawn(module, log, environment)
+        self.process = spawn(module, log, environment, through)
         self._pidfd = os.pidfd_open(self.process.pid)
         self.wanted = True
         """Whether its end is news."""

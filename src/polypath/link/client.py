@@ -21,7 +21,7 @@ from polypath.link import elements, protocol, streams
 from polypath.link.connection import Connection, Incoming
 from polypath.link.protocol import HEAD_HOST, MOST_NUMBER, Box, Head, Hello, HostAddress, Kind, Welcome
 from polypath.link.state import LinkState, State
-from polypath.link.streams import Stream
+from polypath.link.streams import CONNECT_TIMEOUT, Stream
 from polypath.types import DeviceId, HostId
 
 _log = logging.getLogger(__name__)
@@ -72,19 +72,18 @@ class Links:
     Args:
         address: the head's socket for links, `unix:PATH`.
         session: the name by which the head knows the session.
-        patience: seconds of silence after which an end is given up.
         ended: is called, once and on a thread, when the head's link is over: with why, and whether the head told it.
     """
 
-    def __init__(self, address: str, session: str, patience: float, ended: Callable[..., None]) -> None:
-        """Connects to the head.
+    def __init__(self, address: str, session: str, ended: Callable[..., None]) -> None:
+        """Connects to the head, which says how long a silence means that an end is given up.
 
         Raises:
             OSError: it does not answer.
         """
         self._address = address
         self._session = session
-        self._patience = patience
+        self._patience = CONNECT_TIMEOUT
         self._ended = ended
         self._lock = threading.RLock()  # Freeing an array calls `drop`, wherever that happens.
         self._numbers = itertools.count(1)
@@ -94,7 +93,7 @@ class Links:
         self._host_of: dict[DeviceId, HostId] = {}
         self._token = self._certificate = ""
         self._closed = threading.Event()
-        self._head = _Link(HEAD_HOST, LinkState(patience))
+        self._head = _Link(HEAD_HOST, LinkState(self._patience))
         self._connect(self._head, lambda: streams.connect(address, ""), HEAD_HOST, "")
         threading.Thread(target=self._watch, name="polypath-links", daemon=True).start()
 
@@ -180,27 +179,39 @@ class Links:
         return self._host_of.get(device)
 
     def _is_linked(self, host: HostId) -> bool:
-        """Whether there is a link to a host; it is made here."""
+        """Whether there is a link to a host. It is made here; on another thread where that may take long."""
         link = self._links.get(host)
         if link is not None and link.state.state is State.OPEN:
             return True
         with self._lock:
             link = self._links.setdefault(host, _Link(host, LinkState(self._patience)))
-        with link.making:
-            if link.state.state is State.OPEN:
-                return True
-            known = self._hosts.get(host)
-            if known is None or not known.address or time.monotonic() < link.retry or self._closed.is_set():
-                return False
-            try:
-                return self._reach(link, known)
-            finally:
-                link.retry = time.monotonic() + _RETRY
+        if not link.is_doubtful:
+            with link.making:
+                return self._make(link)
+        if time.monotonic() >= link.retry and link.making.acquire(blocking=False):
+            threading.Thread(target=self._make_aside, args=(link,), name="polypath-link-again", daemon=True).start()
+        return False
+
+    def _make_aside(self, link: _Link) -> None:
+        try:
+            self._make(link)
+        finally:
+            link.making.release()
+
+    def _make(self, link: _Link) -> bool:
+        if link.state.state is State.OPEN:
+            return True
+        known = self._hosts.get(link.host)
+        if known is None or not known.address or time.monotonic() < link.retry or self._closed.is_set():
+            return False
+        link.is_doubtful = not self._reach(link, known)
+        link.retry = time.monotonic() + _RETRY
+        return not link.is_doubtful
 
     def _reach(self, link: _Link, known: HostAddress) -> bool:
         """Connect to a host, or through the head where it cannot be reached."""
         tunnel = Hello(self._session, link.host, "", tunnel=True)
-        ways = [lambda: streams.connect(known.address, self._certificate)] if link.is_near else []
+        ways = [lambda: streams.connect(known.address, self._certificate, self._patience)] if link.is_near else []
         for connect in (*ways, lambda: streams.connect_through(self._address, tunnel)):
             try:
                 self._connect(link, connect, link.host, self._token)
@@ -252,11 +263,12 @@ class Links:
     def _learn(self, told: Welcome) -> None:
         with self._lock:
             self._token, self._certificate = told.token or self._token, told.certificate or self._certificate
+            self._patience = self._head.state.patience = told.patience or self._patience
             for host in told.hosts:
                 self._hosts[host.host] = host
                 self._host_of.update(dict.fromkeys(host.devices, host.host))
-                if host.host in self._links:
-                    self._links[host.host].retry = 0.0
+                if (link := self._links.get(host.host)) is not None:
+                    link.retry, link.is_doubtful = 0.0, False
 
     # --- What comes, on the links' threads
 
@@ -293,6 +305,7 @@ class Links:
 
     def _link_ended(self, link: _Link, reason: str) -> None:
         _log.info("The link to host %d ended: %s", link.host, reason)
+        link.is_doubtful = True
         with self._lock:
             for request in list(self._requests.values()):
                 if request.hosts is None or link.host in request.hosts:
@@ -343,3 +356,5 @@ class _Link:
         """When it may be tried again."""
         self.is_near = True
         """Whether to try it without the head."""
+        self.is_doubtful = False
+        """Whether it ended, or could not be made, where the host was last known to be: no request waits for it."""

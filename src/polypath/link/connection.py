@@ -30,6 +30,8 @@ class Incoming:
 
     def __init__(self, stream: Stream) -> None:
         self.stream: Final = stream
+        self.received = 0
+        """Bytes so far; also of the frame that is being read, which may take long."""
         self._buffer = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0
 
@@ -66,7 +68,7 @@ class Incoming:
         """As a socket's."""
         if self._start == self._end:
             if len(memory) >= _BUFFER:
-                return self.stream.recv_into(memory)
+                return self._receive(memory)
             if not self._more():
                 return 0
         count = min(len(memory), self._end - self._start)
@@ -80,8 +82,13 @@ class Incoming:
             size -= len(self.bytes(min(size, _BUFFER)))
 
     def _more(self) -> bool:
-        self._start, self._end = 0, self.stream.recv_into(self._buffer)
+        self._start, self._end = 0, self._receive(self._buffer)
         return self._end > 0
+
+    def _receive(self, memory: memoryview) -> int:
+        count = self.stream.recv_into(memory)
+        self.received += count
+        return count
 
 
 class Connection:
@@ -107,6 +114,8 @@ class Connection:
         self._take = take
         self._ended = ended
         self._incoming = incoming
+        self._heard = 0
+        """Of what has been received, in bytes: all at the last look at the clock."""
         self._writing = threading.Lock()
         self._queue: collections.deque[tuple[bytes, npt.NDArray[Any] | None]] = collections.deque()
         self._queued = 0
@@ -121,7 +130,6 @@ class Connection:
         reason = "it closed the link"
         try:
             while (head := self._incoming.head()) is not None:
-                self._state.heard(time.monotonic())
                 if head.kind is Kind.BYE:
                     self.told, reason = True, self._incoming.bytes(head.note).decode(errors="replace")
                     break
@@ -214,7 +222,11 @@ class Connection:
 
     def tick(self) -> None:
         """Do what the clock makes necessary; a thread calls this several times within the patience."""
-        match self._state.due(time.monotonic()):
+        now, received = time.monotonic(), self._incoming.received
+        if received != self._heard:
+            self._heard = received
+            self._state.heard(now)
+        match self._state.due(now):
             case Due.BREAK:
                 self.end(
                     f"it did not answer for {self._state.patience:g} s: is it stopped, or the network between cut?"

@@ -104,6 +104,8 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     token: str = ""
     certificate: str = ""
     """By which hosts on other machines are known, in PEM."""
+    patience: float = 0.0
+    """Seconds of silence after which the cluster's processes, and so the client, give each other up; at first alone."""
 
 
 class Box(msgspec.Struct, frozen=True, array_like=True):

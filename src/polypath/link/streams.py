@@ -18,7 +18,7 @@ from polypath.transport.bulk import TCP, UNIX, server_context, wake, widen
 from polypath.transport.keys import BulkKeys
 from polypath.transport.sending import client_context
 
-_CONNECT_TIMEOUT: Final = 10.0
+CONNECT_TIMEOUT: Final = 10.0
 """Seconds."""
 _BACKLOG: Final = 4096
 _CIPHERTEXT: Final = 1 << 18
@@ -153,8 +153,10 @@ class TlsStream:
         self._socket.sendall(ready)
 
 
-def connect(address: str, certificate: str) -> Stream:
+def connect(address: str, certificate: str, timeout: float = CONNECT_TIMEOUT) -> Stream:
     """A stream to who listens at `address`: `unix:PATH`, or `tcp://HOST:PORT` for TLS with that certificate.
+
+    `timeout` is the most seconds that each step over a network takes.
 
     Raises:
         OSError: nobody can be reached there, or it is somebody else.
@@ -162,7 +164,7 @@ def connect(address: str, certificate: str) -> Stream:
     if not address.startswith(TCP):
         return PlainStream(_connect_unix(address.removeprefix(UNIX)))
     host, _, port = address.removeprefix(TCP).rpartition(":")
-    plain = socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT)
+    plain = socket.create_connection((host.strip("[]"), int(port)), timeout)
     with _closing_on_error(plain):
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = TlsStream(plain, client_context(certificate), server=False)
@@ -186,7 +188,7 @@ def connect_through(head: str, hello: Hello) -> Stream:
 def _connect_unix(path: str) -> socket.socket:
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with _closing_on_error(plain):
-        plain.settimeout(_CONNECT_TIMEOUT)
+        plain.settimeout(CONNECT_TIMEOUT)
         plain.connect(path)
         plain.settimeout(None)
         widen(plain)
@@ -237,7 +239,7 @@ class Listener:
                     widen(plain)
                     return PlainStream(plain)
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                plain.settimeout(_CONNECT_TIMEOUT)
+                plain.settimeout(CONNECT_TIMEOUT)
                 stream = TlsStream(plain, context, server=True)
                 stream.handshake()
                 plain.settimeout(None)

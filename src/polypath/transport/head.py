@@ -56,13 +56,17 @@ class HeadChannel:
         on_report: Callable[[AnyReport], None],
         on_ended: Callable[[HostId, bytes], None] = lambda _, __: None,
         on_silent: Callable[[Node, float], None] = lambda _, __: None,
+        *,
+        elsewhere: bool = False,
     ) -> None:
-        """`on_ended` is told what a process says of the end of one of its hosts.
+        """`elsewhere` tells that workers listen on networks: all are to know the cluster's certificate.
+
+        `on_ended` is told what a process says of the end of one of its hosts.
 
         `on_silent` is told of a worker, or a relay, that sent nothing for so many seconds, and is to end it.
 
         Raises:
-            ClusterError: the environment has a patience that is none.
+            ClusterError: the environment has a patience that is none, or the certificate cannot be made.
         """
         self._patience = beats.patience()
         self._on_report = on_report
@@ -70,7 +74,7 @@ class HeadChannel:
         self._on_silent = on_silent
         self._network = not address.startswith(SCHEME)
         self._keys = KeyPair.new(network=self._network)
-        self._bulk: BulkKeys | None = None
+        self._bulk = BulkKeys.new(network=True) if elsewhere else None
         self._links = ends.below(address, self._keys, self._take, on_silent, self._patience)
         self._routes = Routes()
         self._incarnations: dict[Node, int] = {}

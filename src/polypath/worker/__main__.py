@@ -46,11 +46,10 @@ def watch_stdin() -> None:
 def take_links(link: WorkerLink) -> LinkServer:
     """Take clients' links beside where this process takes shards."""
     from polypath.link.worker import LinkServer
-    from polypath.transport.beats import patience
 
     beside = link.listen.startswith("ipc://")
     address = f"unix:{link.listen.removeprefix('ipc://')}.link" if beside else link.listen
-    return LinkServer(address, link.bulk, patience())
+    return LinkServer(address, link.bulk, link.patience)
 
 
 def end_alone(reason: str) -> None:

@@ -1,7 +1,10 @@
 """What the user is told when the link to the head ends."""
 
+import socket
 import sys
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from polypath.client.watch import Watch
@@ -27,7 +30,7 @@ GONE = (
     ("reason", "told", "sentence"),
     [
         ("", True, GONE.format("ended")),
-        ("it did not answer for 20 s", False, GONE.format("is lost to this process: it did not answer for 20 s")),
+        ("it did not answer for 20 s", False, GONE.format("is lost to this process (it did not answer for 20 s)")),
         (
             "it rained.",
             True,
@@ -59,3 +62,27 @@ def test_it_is_told_on_a_line_of_its_own_also_while_another_is_written(capfd: py
     assert told[0] == "Half of "
     assert told[1].startswith("polypath: ")
     assert told[2] == "a line."
+
+
+def test_who_waits_for_a_silent_head_hears_of_the_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """All of this process's connections to the head's socket end, and no others."""
+    ends: list[socket.socket] = []
+    for name in ("ifrt.sock", "other"):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / name))
+            listener.listen()
+            for _ in range(2):
+                ends.append(socket.socket(socket.AF_UNIX))
+                ends[-1].connect(str(tmp_path / name))
+                ends.append(listener.accept()[0])
+    watch = Watch(msgspec.structs.replace(RECORD, address=f"grpc://unix:{tmp_path}/ifrt.sock"))
+    watch.ended("it did not answer for 20 s", told=False)
+    assert "is lost to this process" in capfd.readouterr().err
+    for end in ends:
+        end.setblocking(False)
+    assert [end.recv(1) for end in ends[:4]] == [b""] * 4
+    for end in ends[4:]:
+        with pytest.raises(BlockingIOError):
+            end.recv(1)
+    for end in ends:
+        end.close()

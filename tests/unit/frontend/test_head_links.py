@@ -42,14 +42,14 @@ class Head:
         self.clients: list[Links] = []
         self.workers: list[LinkServer] = []
 
-    async def client(self, session: str = SESSION, patience: float = PATIENCE) -> Links:
+    async def client(self, session: str = SESSION) -> Links:
         loop = asyncio.get_running_loop()
 
         def ended(reason: str, *, told: bool) -> None:
             assert told
             loop.call_soon_threadsafe(self.ended.put_nowait, reason)
 
-        self.clients.append(await asyncio.to_thread(Links, f"unix:{self.path}", session, patience, ended))
+        self.clients.append(await asyncio.to_thread(Links, f"unix:{self.path}", session, ended))
         return self.clients[-1]
 
     def worker(self, host: int, *devices: int) -> LinkServer:
@@ -145,10 +145,10 @@ def test_a_tunnel_through_the_head(folder: Path, network: bool, monkeypatch: pyt
     """For a client that no worker's address leads anywhere from; what one has pushed comes through, too."""
     near = streams.connect
 
-    def connect(address: str, certificate: str) -> streams.Stream:
+    def connect(address: str, certificate: str, *more: float) -> streams.Stream:
         if not address.endswith("/link"):
             raise ConnectionRefusedError("no way leads there from here")
-        return near(address, certificate)
+        return near(address, certificate, *more)
 
     monkeypatch.setattr(streams, "connect", connect)
 

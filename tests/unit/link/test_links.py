@@ -7,15 +7,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from polypath.link import protocol
+from polypath.link import connection, protocol
 from polypath.link.client import Links
-from polypath.link.connection import Incoming
+from polypath.link.connection import Connection, Incoming
 from polypath.link.protocol import HostAddress, Kind, Welcome
+from polypath.link.state import LinkState
 from polypath.link.streams import Listener, PlainStream, connect
 from polypath.link.worker import ClientLinks, LinkServer, Pushed
 from polypath.transport.keys import BulkKeys
@@ -70,7 +72,7 @@ class Head:
             HostAddress(host, server.address if self.reach else "unix:/nowhere", (10 * host, 10 * host + 1))
             for host, server in self.servers.items()
         ]
-        self.tell(Welcome(tuple(hosts), protocol.token(self.keys.secret, SESSION), self.keys.certificate))
+        self.tell(Welcome(tuple(hosts), protocol.token(self.keys.secret, SESSION), self.keys.certificate, PATIENCE))
 
     def pass_on(self, incoming: Incoming, near: Any, far: Any) -> None:
         def copy(read: Callable[[memoryview], int], write: Any) -> None:
@@ -97,7 +99,7 @@ class Cluster:
         self.ends: dict[int, ClientLinks] = {host: server.serve(host) for host, server in self.servers.items()}
         self.head = Head(f"unix:{folder}/head", self.keys, self.servers, reach)
         self.ended: list[tuple[str, bool]] = []
-        self.links = Links(f"unix:{folder}/head", SESSION, PATIENCE, self.end)
+        self.links = Links(f"unix:{folder}/head", SESSION, self.end)
 
     def end(self, reason: str, *, told: bool) -> None:
         self.ended.append((reason, told))
@@ -228,7 +230,7 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
             assert Incoming(PlainStream(stranger)).head() is None
     cluster.head.refuses = "The session is unknown."
     with pytest.raises(ConnectionRefusedError, match="The session is unknown"):
-        Links(f"unix:{tmp_path}/head", SESSION, PATIENCE, cluster.end)
+        Links(f"unix:{tmp_path}/head", SESSION, cluster.end)
     cluster.close()
 
 
@@ -240,8 +242,8 @@ def test_what_is_left_of_a_link_does_not_end_the_next(cluster: Cluster) -> None:
     assert before is not None
     before.end("its cable was pulled")
     link.retry = 0.0
-    request = links.ask(frozenset({0}))
-    assert request is not None
+    while (request := links.ask(frozenset({0}))) is None:  # No request waits until the link is made again.
+        pass
     assert link.connection is not before
     before.end("its cable was pulled")
     with pytest.raises(OSError, match=r"is over|cable was pulled"):
@@ -264,3 +266,31 @@ def test_a_host_that_takes_links_and_says_nothing(tmp_path: Path) -> None:
     assert cluster.links.ask(frozenset({7})) is None
     silent.close()
     cluster.close()
+
+
+def test_a_frame_that_comes_slowly_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, chunk, chunks = 100.0, bytes(1 << 16), 20
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: now))
+    near, far = socket.socketpair()
+    state = LinkState(4.0)
+    state.connect()
+    state.opened(now)
+    incoming = Incoming(PlainStream(near))
+    ended: list[str] = []
+    link = Connection(incoming, state, lambda head, rest: rest.skip(head.size), ended.append)
+    reader = threading.Thread(target=link.read)
+    reader.start()
+    with far:
+        far.sendall(protocol.pack(Kind.PIECE, 1, size=2 * chunks * len(chunk)))
+        for sent in range(1, chunks + 1):
+            far.sendall(chunk)
+            while incoming.received < protocol.HEAD_BYTES + sent * len(chunk):
+                pass
+            now += 1
+            link.tick()
+        assert not ended
+        for _ in range(5):
+            now += 1
+            link.tick()
+        assert ended == ["it did not answer for 4 s: is it stopped, or the network between cut?"]
+        reader.join()

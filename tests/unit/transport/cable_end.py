@@ -14,8 +14,7 @@ import threading
 import msgspec
 
 from polypath.messages import Peer
-from polypath.transport import HeadChannel, WorkerChannel
-from polypath.transport.keys import WorkerLink
+from polypath.transport import HeadChannel, WorkerChannel, WorkerLink
 
 
 def say(*words: object) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from polypath.messages import AnyReport, Await, Fetched, Forget, HostBuffer, Memory, Put, Ready
 from polypath.transport import HeadChannel, WorkerChannel
+from polypath.transport.frames import FIRST_RELAY
 from polypath.transport.relay import Relay
 from polypath.transport.tree import Tree
 from polypath.types import Code, Failure
@@ -241,3 +242,15 @@ def test_no_process_has_more_below_than_the_fanout() -> None:
                 below.setdefault(branch.above, set()).add(branch.relay)
         assert max(map(len, below.values())) <= fanout
         assert set().union(*(found for found in below.values())) >= set(range(hosts))
+
+
+def test_a_relay_knows_the_certificate_of_workers_on_networks(tmp_path: Path) -> None:
+    async def main() -> None:
+        head = HeadChannel(f"unix:{tmp_path}/head", lambda _: None, elsewhere=True)
+        relay = head.link_relay(FIRST_RELAY, 1, f"ipc://{tmp_path}/r")
+        worker = head.link(0, 1, "tcp://127.0.0.1")
+        head.close()
+        assert worker.bulk == relay.bulk
+        assert worker.bulk.certificate
+
+    asyncio.run(main())

@@ -18,13 +18,12 @@ import ctypes
 import gc
 import os
 import socket
-import stat
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from jax._src import array, dispatch, lib, sharding
 
+from polypath.client.connections import connected_to
 from polypath.client.environment import socket_path
 from polypath.client.hooks.patches import Patch, getter, install_in_forked_child
 from polypath.client.session import Session
@@ -163,18 +162,5 @@ def _cut_off(paths: set[str]) -> None:
     dead, other = socket.socketpair()
     other.close()
     with dead:
-        for entry in Path("/proc/self/fd").iterdir():
-            try:
-                number = int(entry.name)
-                if stat.S_ISSOCK(os.fstat(number).st_mode) and _peer(number) in paths:
-                    os.dup2(dead.fileno(), number, inheritable=False)
-            except OSError:  # The folder's own, say, which is closed.
-                continue
-
-
-def _peer(number: int) -> str | None:
-    with socket.socket(fileno=os.dup(number)) as link:
-        if link.family != socket.AF_UNIX:
-            return None
-        peer: str | bytes = link.getpeername()
-        return peer if isinstance(peer, str) else None
+        for number, _ in connected_to(paths):
+            os.dup2(dead.fileno(), number, inheritable=False)
