@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from polypath.controller.events import AnyRequest, Holdings, MemoryStats, ProgramSource, Result
-from polypath.frontend.calls import Call, Methods, read_only
+from polypath.frontend.http2_stream import Methods, Stream
 from polypath.frontend.refused import Refused, invalid
 from polypath.types import DeviceId, Failure, HostId, SessionId
 
@@ -62,21 +62,21 @@ class Control:
             f"/{SERVICE}/Holdings": self._answer_holdings,
         }
 
-    async def _answer_status(self, call: Call) -> None:
-        await read_only(call)
+    async def _answer_status(self, call: Stream) -> None:
+        await call.read_only()
         await call.write(msgspec.json.encode(self._status()))
 
-    async def _answer_memory_stats(self, call: Call) -> None:
+    async def _answer_memory_stats(self, call: Stream) -> None:
         request = await _read(call, MemoryStatsRequest)
         found = await self._answer(lambda session, op: MemoryStats(session, op, request.device))
         await call.write(msgspec.json.encode(msgspec.msgpack.decode(found)))
 
-    async def _answer_holdings(self, call: Call) -> None:
+    async def _answer_holdings(self, call: Stream) -> None:
         request = await _read(call, HoldingsRequest)
         found = await self._answer(lambda session, op: Holdings(session, op, request.host))
         await call.write(msgspec.json.encode(msgspec.msgpack.decode(found)))
 
-    async def _answer_program_source(self, call: Call) -> None:
+    async def _answer_program_source(self, call: Stream) -> None:
         request = await _read(call, ProgramSourceRequest)
         await call.write(
             await self._answer(lambda session, op: ProgramSource(session, op, request.fingerprint, request.devices))
@@ -91,8 +91,8 @@ class Control:
         return found
 
 
-async def _read(call: Call, kind: type[_R]) -> _R:
+async def _read(call: Stream, kind: type[_R]) -> _R:
     try:
-        return msgspec.json.decode(await read_only(call), type=kind)
+        return msgspec.json.decode(await call.read_only(), type=kind)
     except msgspec.DecodeError as error:
         raise invalid(f"This is no {kind.__name__}: {error}.") from error

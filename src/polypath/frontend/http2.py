@@ -20,10 +20,9 @@ from typing import Final, cast
 
 from polypath.aio import TaskSet
 from polypath.frontend import http2_frames as h2
-from polypath.frontend.calls import Method, Methods
 from polypath.frontend.http2_frames import Broken, Error, Frame
 from polypath.frontend.http2_headers import HeaderReader, Headers, trailers
-from polypath.frontend.http2_stream import WINDOW, Stream
+from polypath.frontend.http2_stream import WINDOW, Method, Methods, Stream
 from polypath.frontend.refused import Refused
 from polypath.types import Code, Failure
 

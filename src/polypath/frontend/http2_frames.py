@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from polypath.frontend.calls import MOST_BYTES
 from polypath.frontend.refused import Buffer, Refused
 from polypath.types import Code
 
@@ -22,6 +21,8 @@ MOST_FRAME: Final = 1 << 22
 """Bytes in a frame that we take: room for a chunk of an upload."""
 MOST_HEADERS: Final = 1 << 16
 """Bytes in a call's headers."""
+MOST_BYTES: Final = 2**31 - 1
+"""Bytes in one message: protobuf takes no more."""
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 

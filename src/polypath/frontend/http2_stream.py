@@ -18,14 +18,16 @@ import asyncio
 import base64
 import binascii
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol, TypeAlias
 
-from polypath.frontend.calls import Conversation, Wait
 from polypath.frontend.http2_frames import DATA, MessageReader, data_of_message, head, message_head
 from polypath.frontend.http2_headers import response_headers
 from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.types import Code
+
+Wait: TypeAlias = Callable[[], Awaitable[None]]
+"""What has to be awaited before the next message can be taken."""
 
 WINDOW: Final = 1 << 26
 """Bytes that a client may send and we not have taken, on a stream."""
@@ -58,7 +60,7 @@ class Link(Protocol):
 
 
 class Stream:
-    """A call, as its method sees it (`calls.Call`)."""
+    """One call of a method: messages come and go as a stream, as all kinds of gRPC's methods do on the wire."""
 
     def __init__(self, id_: int, link: Link, headers: dict[str, bytes], window: int) -> None:
         self.id = id_
@@ -86,9 +88,15 @@ class Stream:
 
     @property
     def peer(self) -> str:
+        """The process that calls, for people."""
         return self._link.peer
 
     def header(self, name: str) -> bytes | None:
+        """The value of a binary header.
+
+        Raises:
+            Refused: it is not in base64.
+        """
         value = self._headers.get(name)
         if value is None:
             return None
@@ -98,6 +106,7 @@ class Stream:
             raise invalid(f"The header {name} is not in base64: {error}.") from error
 
     async def each(self, take: Callable[[Buffer], Wait | None]) -> None:
+        """Give `take` each message in order, until the client has sent all."""
         while True:
             while self._messages and not self._congested:
                 wait = take(self._messages.popleft())
@@ -119,15 +128,29 @@ class Stream:
                 wait, self._wait = self._wait, None
                 await wait()
 
+    async def read_only(self) -> Buffer:
+        """The one message of a call.
+
+        Raises:
+            Refused: there is none, or a second.
+        """
+        found: list[Buffer] = []
+
+        def take(data: Buffer) -> None:
+            if found:
+                raise invalid("The call has two messages where its method takes one.")
+            found.append(data)
+
+        await self.each(take)
+        if not found:
+            raise invalid("The call has no message where its method takes one.")
+        return found[0]
+
     async def write(self, data: bytes, more: Buffer = b"") -> None:
+        """Send a message, of which `more` is not copied, and wait while the client takes no more."""
         self.write_nowait(data, more)
         while self._congested:
             await self._sleep()
-
-    async def converse(self, conversation: Conversation) -> None:
-        conversation.connect(self.write_nowait)
-        await self.each(conversation.receive)
-        conversation.finish()
 
     def write_nowait(self, data: bytes, more: Buffer = b"") -> None:
         """Send a message, now or once the windows let it through."""
@@ -252,3 +275,9 @@ class Stream:
         self._end = b""
         self._outgoing.clear()
         self._messages.clear()
+
+
+Method: TypeAlias = Callable[[Stream], Awaitable[None]]
+"""Serves a call; it ends well on return, and with the failure of a `Refused` that is raised."""
+Methods: TypeAlias = Mapping[str, Method]
+"""By path: `/package.Service/Method`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import grpc
@@ -16,9 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from polypath.frontend import http2_frames as h2
-from polypath.frontend.calls import Call, Methods, Wait, read_only
 from polypath.frontend.http2_frames import Error
-from polypath.frontend.http2_stream import WINDOW
+from polypath.frontend.http2_stream import WINDOW, Methods, Stream, Wait
 from polypath.frontend.lean_server import LeanServer
 from polypath.frontend.refused import Refused
 from polypath.types import Code
@@ -32,12 +31,10 @@ class Echo:
         self.go = asyncio.Event()
         self.cancelled = False
 
-    async def serve(self, call: Call) -> None:
-        write: Callable[[bytes], None] = call.write_nowait  # type: ignore[attr-defined]
-
+    async def serve(self, call: Stream) -> None:
         def take(data: bytes) -> Wait | None:
             self.taken.append(data)
-            write(data)
+            call.write_nowait(data)
             return self.wait if data == b"wait" else None
 
         try:
@@ -50,22 +47,22 @@ class Echo:
         await self.go.wait()
 
 
-async def echo_slowly(call: Call) -> None:
+async def echo_slowly(call: Stream) -> None:
     found: list[bytes] = []
     await call.each(found.append)
     for data in found:
         await call.write(data)
 
 
-async def upper(call: Call) -> None:
-    await call.write((await read_only(call)).upper())
+async def upper(call: Stream) -> None:
+    await call.write((await call.read_only()).upper())
 
 
-async def refuse(call: Call) -> None:
+async def refuse(call: Stream) -> None:
     raise Refused(Code.DATA_LOSS, f"100 % löst\n{call.header('why-bin')!r}")
 
 
-async def broken(call: Call) -> None:
+async def broken(call: Stream) -> None:
     raise KeyError("a bug")
 
 
@@ -411,7 +408,7 @@ def test_a_large_message_both_ways_with_small_windows(folder: Path) -> None:
 
     async def main() -> None:
         server = LeanServer(METHODS)
-        await server.serve(address)
+        await server.serve(Path(address))
         async with grpc.aio.insecure_channel(f"unix:{address}", options=options) as channel:
             assert await channel.unary_unary("/s/slow")(large) == large
             with pytest.raises(grpc.aio.AioRpcError) as caught:
