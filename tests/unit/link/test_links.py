@@ -16,7 +16,7 @@ from polypath.link import protocol
 from polypath.link.client import Links
 from polypath.link.connection import Incoming
 from polypath.link.protocol import HostAddress, Kind, Welcome
-from polypath.link.streams import Listener, PlainStream, connect
+from polypath.link.streams import Listener, Stream, connect
 from polypath.link.worker import ClientLinks, LinkServer, Pushed
 from polypath.transport.keys import BulkKeys
 from polypath.types import Failure
@@ -225,7 +225,7 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as stranger:
             stranger.connect(cluster.servers[0].address.removeprefix("unix:"))
             stranger.sendall(protocol.pack(Kind.HELLO, note=note))
-            assert Incoming(PlainStream(stranger)).head() is None
+            assert Incoming(Stream(stranger)).head() is None
     cluster.head.refuses = "The session is unknown."
     with pytest.raises(ConnectionRefusedError, match="The session is unknown"):
         Links(f"unix:{tmp_path}/head", SESSION, PATIENCE, cluster.end)
