@@ -57,6 +57,8 @@ class _Pending(NamedTuple):
 
     handler: Handler
     body: Any
+    response: str
+    """The name of its response."""
     context: int
     counted: bool
     waited: bool = True
@@ -122,7 +124,8 @@ class Session:
             self._reject(op, context, invalid(f"Operation {op} is not answered yet; its number is taken."))
             return None
         waited = not (handler.batched or (handler.makes and getattr(body, handler.makes)))
-        pending = _Pending(handler, body, context, self._is_counted(handler, kind, body), waited)
+        response = f"{kind.removesuffix('request')}response"
+        pending = _Pending(handler, body, response, context, self._is_counted(handler, kind, body), waited)
         buffers = handler.buffers(body) if handler.buffers else ()
         if buffers and not self.buffers.has_all(buffers):
             return partial(self._submit_once_stored, op, pending, buffers)
@@ -204,7 +207,10 @@ class Session:
             self._fail(response, result)
         else:
             try:
-                pending.handler.encode(self._scope, pending.body, result, response)
+                if pending.handler.encode is None:
+                    getattr(response, pending.response).SetInParent()
+                else:
+                    pending.handler.encode(self._scope, pending.body, result, response)
             except Refused as refused:
                 response.Clear()
                 self._fail(response, refused.failure)

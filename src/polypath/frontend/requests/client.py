@@ -8,7 +8,7 @@ from polypath.controller.events import CheckFuture, DefaultLayout, Result
 from polypath.frontend import attributes, dtypes, layouts, shardings
 from polypath.frontend.fingerprint import fingerprint64
 from polypath.frontend.refused import Refused
-from polypath.frontend.requests.base import Answer, Handler, Scope, empty, expect
+from polypath.frontend.requests.base import Answer, Handler, Scope, expect
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.types import Code, Device, Failure
 
@@ -157,5 +157,5 @@ HANDLERS: Final = {
     "init_request": Handler(_init, _init_response, kept=True),
     "get_default_device_assignment_request": Handler(_device_assignment, _device_assignment_response),
     "get_default_layout_request": Handler(_default_layout, _default_layout_response, tells_failure=True),
-    "check_future_request": Handler(_check_future, empty("check_future_response")),
+    "check_future_request": Handler(_check_future),
 }
