@@ -48,8 +48,7 @@ def _aval(kind: ShardType) -> Any:
 @final
 class _Place(Place):
     def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...], found: list[Any]) -> None:
-        self.devices = devices
-        self.local = local
+        super().__init__(devices, local)
         self.list = jaxlib.device_list(found)
         self.found = found
         self.client = found[0].client
