@@ -23,7 +23,7 @@ from polypath.errors import ClusterError
 from polypath.frontend import attributes, versions
 from polypath.frontend.callbacks import HostCallbacks
 from polypath.frontend.chunks import chunk_head, read_chunk
-from polypath.frontend.control import Control
+from polypath.frontend.control import Control, Question
 from polypath.frontend.host_buffers import HostBuffers, TooLarge, Upload
 from polypath.frontend.http2_stream import Method, Methods, Stream
 from polypath.frontend.lean_server import LeanServer
@@ -159,13 +159,13 @@ class Frontend:
             bytes_down=self._bytes_down,
         )
 
-    async def _ask(self, make: Callable[[SessionId, int], AnyRequest]) -> Result:
+    async def _ask(self, question: Question) -> Result:
         """Put one question, in a session of its own."""
         id_ = _new_session()
         answer = self._asked[id_] = asyncio.get_running_loop().create_future()
         self._submit(Open(id_, "control"))
         try:
-            self._submit(make(id_, 1))
+            self._submit(msgspec.structs.replace(question, session=id_, op=1))
             return await answer
         finally:
             self._asked.pop(id_, None)
