@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from polypath.client.transfers import DOWN_BYTES, Transfers
 from polypath.link.client import Request
+from polypath.link.elements import box
 
 _MOST_PARTS: Final = 1024
 """Shards that one request is for."""
@@ -136,8 +137,7 @@ class _Group:
             return self._part(first, dtype, shape)
         found: Any = np.empty(shape, dtype)
         for index, part in enumerate(parts, first):
-            box = tuple(slice(at, at + size) for at, size in zip(part.start, part.shape, strict=True))
-            found[box] = self._part(index, dtype, part.shape)
+            found[box(part.start, part.shape)] = self._part(index, dtype, part.shape)
         return found
 
     def _unpack(self) -> None:

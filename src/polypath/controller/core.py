@@ -345,11 +345,16 @@ class Core:
         if handle not in session.arrays:
             session.arrays[handle] = Value(next(self.ids), spec, (), failure)
 
-    def array(self, session: Session, handle: Handle) -> Value:
-        """The value under a handle; refuses when it is unknown, deleted or failed."""
+    def named(self, session: Session, handle: Handle) -> Value:
+        """The value under a handle, also one that is deleted or failed."""
         value = session.arrays.get(handle)
         if value is None:
             refuse(Code.NOT_FOUND, f"Array handle {handle} is unknown in this session, or was freed.")
+        return value
+
+    def array(self, session: Session, handle: Handle) -> Value:
+        """The value under a handle; refuses when it is unknown, deleted or failed."""
+        value = self.named(session, handle)
         if value.failure is not None:
             raise Refused(value.failure)
         if value.deleted:
