@@ -13,8 +13,9 @@ from choices import Choices
 from wire_requests import op_sharding
 
 from polypath import messages as m
-from polypath.controller.partition import Box, intersection, shard_boxes, shard_shapes
+from polypath.controller.partition import intersection, shard_boxes, shard_shapes
 from polypath.errors import ProtocolError
+from polypath.link.protocol import Box
 from polypath.transport import frames
 from polypath.types import ArraySpec, Code, Device, Failure, Platform, ProgramInfo, Sharding
 

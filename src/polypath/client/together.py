@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from polypath.client.transfers import DOWN_BYTES, Transfers
 from polypath.link.client import Request
-from polypath.link.elements import box
+from polypath.link.elements import slices
 
 _MOST_PARTS: Final = 1024
 """Shards that one request is for."""
@@ -137,7 +137,7 @@ class _Group:
             return self._part(first, dtype, shape)
         found: Any = np.empty(shape, dtype)
         for index, part in enumerate(parts, first):
-            found[box(part.start, part.shape)] = self._part(index, dtype, part.shape)
+            found[slices(part.start, part.shape)] = self._part(index, dtype, part.shape)
         return found
 
     def _unpack(self) -> None:

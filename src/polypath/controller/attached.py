@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from polypath.controller import events
 from polypath.controller.core import Core, Refused, refuse, union
-from polypath.controller.partition import Box, shard_boxes
+from polypath.controller.partition import shard_boxes
 from polypath.controller.state import Future, Given, Session, Value
 from polypath.errors import ProtocolError
-from polypath.link.protocol import MOST_HOSTS, MOST_NUMBER
+from polypath.link.protocol import MOST_HOSTS, MOST_NUMBER, Box
 from polypath.messages import (
     ArraysTogether,
     Computed,

@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 
 from polypath.controller.events import AnyRequest, Call, Close, Open, Release, Reply, Result, Returned
 from polypath.errors import ClusterError
-from polypath.frontend import attributes, versions
+from polypath.frontend import versions
 from polypath.frontend.callbacks import HostCallbacks
 from polypath.frontend.chunks import chunk_head, read_chunk
 from polypath.frontend.control import Control, Question
@@ -188,20 +188,19 @@ class Frontend:
     def _begin(self, call: Stream) -> Session:
         metadata = _header(call, _SESSION_METADATA, pb.GrpcIfrtSessionMetadata)
         versions.check(metadata.version)
-        told = attributes.decode(metadata.initialization_data)
-        link = str(told.get("link", ""))
+        link = _told(metadata, "link")
         session = Session(
             _new_session(),
             self._cluster(),
             HostBuffers(),
             self._submit,
             call.write_nowait,
-            str(told.get("python", "")),
+            _told(metadata, "python"),
             link,
         )
         self._sessions[session.id] = session
         self._sessions_total += 1
-        self._submit(Open(session.id, str(told.get("client", call.peer)), link))
+        self._submit(Open(session.id, _told(metadata, "client") or call.peer, link))
         return session
 
     def _end(self, session: Session, reason: str = "") -> None:
@@ -283,6 +282,11 @@ class Frontend:
         if self._control is not None:
             methods.update(self._control.methods())
         return methods
+
+
+def _told(metadata: pb.GrpcIfrtSessionMetadata, name: str) -> str:
+    """What our own client says of itself under that name; empty where it does not."""
+    return metadata.initialization_data.attributes[name].string_value.decode(errors="backslashreplace")
 
 
 def _new_session() -> SessionId:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from polypath.link.elements import box
+from polypath.link.elements import slices
 from polypath.messages import Bitcast, Copy, Piece, Reshard, Target
 from polypath.types import Code, DeviceId, Failure, ValueId
 from polypath.worker.executors.base import Executor
@@ -240,7 +240,7 @@ class Transfers:
                 arrays[source] = failure_of(error)
         for target, index, piece, assembly in boxes:
             array = arrays[piece.source]
-            part = array if isinstance(array, Failure) else array[box(piece.source_start, piece.shape)]
+            part = array if isinstance(array, Failure) else array[slices(piece.source_start, piece.shape)]
             if assembly is not None:
                 assembly.add(piece, part)
             elif isinstance(part, Failure):
@@ -279,7 +279,7 @@ class _Assembly:
         if isinstance(elements, Failure):
             self._failure = elements
         else:
-            self._array[box(piece.target_start, piece.shape)] = elements
+            self._array[slices(piece.target_start, piece.shape)] = elements
         self._pieces.one_came()
 
     def receiver(self, piece: Piece) -> _Receive:

@@ -110,12 +110,18 @@ def test_layouts_in_messages() -> None:
     assert layouts.to_text(layouts.decode(pb.LayoutProto(serialized_layout=serialized))) == b"{1,0}"
 
 
-def test_attributes_there_and_back() -> None:
+def test_attributes_keep_their_kinds() -> None:
     values = {"a": True, "b": -5, "c": 0.5, "d": "text", "e": (1, 2), "f": ()}
     out = pb.AttributeMapProto()
     attributes.encode(values, out)
-    assert attributes.decode(out) == values
-    assert isinstance(attributes.decode(out)["a"], bool)
+    kinds = {name: value.WhichOneof("value") for name, value in out.attributes.items()}
+    assert kinds == {
+        "a": "bool_value", "b": "int64_value", "c": "float_value", "d": "string_value",
+        "e": "int64_list_value", "f": "int64_list_value",
+    }  # fmt: skip
+    found = out.attributes
+    assert (found["a"].bool_value, found["b"].int64_value, found["c"].float_value) == (True, -5, 0.5)
+    assert (found["d"].string_value, tuple(found["e"].int64_list_value.elements)) == (b"text", (1, 2))
 
 
 def test_fingerprints_differ_and_stay() -> None:
