@@ -131,7 +131,7 @@ class Transfers:
         except WorkerFailure as error:
             for source, device, piece in pieces:
                 if source in self._local and device not in self._local:
-                    self._post.send(device, tag_of(out, device, piece), Header("", (), error.failure))
+                    self._send(device, tag_of(out, device, piece), error.failure)
             raise
         return found
 
@@ -195,28 +195,33 @@ class Transfers:
 
     # --- On a thread
 
+    def _elements(self, held: Shard | Failure) -> npt.NDArray[Any] | Failure:
+        """As `fetch`, but what went wrong is given back."""
+        try:
+            return self.fetch(held)
+        except Exception as error:
+            return failure_of(error)
+
     def _over_host(self, put: _Put, held: Held) -> None:
         (shard,) = held.values()
-        try:
-            array = self.fetch(shard)
-        except Exception as error:
-            put(failure_of(error))
-        else:
-            put(array)
+        put(self._elements(shard))
 
     def _send_whole(self, tag: str, held: Held) -> None:
         ((device, shard),) = held.items()
-        try:
-            if isinstance(shard, bytes):
-                self._post.send(device, tag, Header(OPAQUE[0], ()), shard)
-            else:
-                self._send_array(device, tag, self.fetch(shard))
-        except Exception as error:
-            self._post.send(device, tag, Header("", (), failure_of(error)))
+        if isinstance(shard, bytes):
+            self._post.send(device, tag, Header(OPAQUE[0], ()), shard)
+        else:
+            self._send(device, tag, self._elements(shard))
 
-    def _send_array(self, device: DeviceId, tag: str, array: npt.NDArray[Any]) -> None:
-        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        self._post.send(device, tag, Header(str(array.dtype), array.shape), flat.data)
+    def _send(self, device: DeviceId, tag: str, array: npt.NDArray[Any] | Failure) -> None:
+        if not isinstance(array, Failure):
+            try:
+                flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                self._post.send(device, tag, Header(str(array.dtype), array.shape), flat.data)
+                return
+            except Exception as error:
+                array = failure_of(error)
+        self._post.send(device, tag, Header("", (), array))
 
     def _receive_whole(self, pending: Pending, device: DeviceId, memory_kind: str) -> _Receive:
         put = self._put_into(pending, device, memory_kind)
@@ -232,21 +237,14 @@ class Transfers:
         return receive
 
     def _cut(self, out: ValueId, boxes: list[tuple[Target, int, Piece, _Assembly | None]], held: Held) -> None:
-        arrays: dict[DeviceId, npt.NDArray[Any] | Failure] = {}
-        for source, shard in held.items():
-            try:
-                arrays[source] = self.fetch(shard)
-            except Exception as error:
-                arrays[source] = failure_of(error)
+        arrays = {source: self._elements(shard) for source, shard in held.items()}
         for target, index, piece, assembly in boxes:
             array = arrays[piece.source]
             part = array if isinstance(array, Failure) else array[slices(piece.source_start, piece.shape)]
             if assembly is not None:
                 assembly.add(piece, part)
-            elif isinstance(part, Failure):
-                self._post.send(target.device, tag_of(out, target.device, index), Header("", (), part))
             else:
-                self._send_array(target.device, tag_of(out, target.device, index), part)
+                self._send(target.device, tag_of(out, target.device, index), part)
 
     def _view(self, dtype: str, shape: tuple[int, ...], put: _Put, held: Held) -> None:
         (shard,) = held.values()

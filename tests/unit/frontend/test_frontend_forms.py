@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polypath.frontend import attributes, dtypes, layouts, shardings
-from polypath.frontend.fingerprint import fingerprint64
 from polypath.frontend.refused import Refused
+from polypath.frontend.requests.client import platform_id
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.types import Sharding
 
@@ -124,7 +124,7 @@ def test_attributes_keep_their_kinds() -> None:
     assert (found["d"].string_value, tuple(found["e"].int64_list_value.elements)) == (b"text", (1, 2))
 
 
-def test_fingerprints_differ_and_stay() -> None:
-    found = {name: fingerprint64(name) for name in ("", "cpu", "tpu", "cuda", "rocm", "a longer name")}
+def test_platforms_have_numbers_that_differ() -> None:
+    found = {name: platform_id(name) for name in ("", "cpu", "tpu", "cuda", "rocm", "a longer name")}
     assert len(set(found.values())) == len(found)
     assert all(0 < value < 2**64 for value in found.values())
