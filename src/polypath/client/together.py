@@ -94,7 +94,7 @@ class Together:
         group.request = self._transfers.ask("arrays", arrays, group.room)
         if group.request is None:
             return None
-        weakref.finalize(group, self._transfers.drop, group.request).atexit = False
+        weakref.finalize(group, self._transfers.links.drop, group.request).atexit = False
         return group
 
     def _drop(self, key: int) -> None:
@@ -126,7 +126,7 @@ class _Group:
         if not self._done:
             with self._lock:
                 if not self._done:
-                    if self.request is not None and self._transfers.wait_for(self.request) is not None:
+                    if self.request is not None and self._transfers.links.wait(self.request) is not None:
                         self._unpack()
                     self._done = True
         if self._bytes is None:
