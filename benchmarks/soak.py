@@ -1,6 +1,6 @@
 """Whether memory stays flat: an hour's worth of steps and transfers in minutes, and what every process then holds.
 
-    python benchmarks/soak.py [--quick] [--dispatches N] [--transfers N] [--programs N] [--hosts N] [--server grpcio]
+    python benchmarks/soak.py [--quick] [--dispatches N] [--transfers N] [--programs N] [--hosts N]
 
 With `--programs`, the work is instead to compile and drop that many different programs: of one device and
 of all, some with host callbacks, some exported, and arrays that are resharded. (Not of colocated Python,
@@ -43,13 +43,11 @@ def main(
     programs: Annotated[int, typer.Option(min=0, help="Programs compiled and dropped, instead of all else.")] = 0,
     hosts: Annotated[int, typer.Option(min=1)] = 2,
     devices_per_host: Annotated[int, typer.Option(min=1)] = 2,
-    server: Annotated[str, typer.Option(help="At the client's edge: lean or grpcio.")] = "lean",
 ) -> None:
     """Run many steps and transfers, and print what memory and handles did."""
     facts = machine.describe()
     if quick:
         dispatches, transfers, programs = dispatches // 20, transfers // 20, programs // 20
-    os.environ["POLYPATH_GRPC_SERVER"] = server
     import polypath
 
     with polypath.start(hosts=hosts, devices_per_host=devices_per_host, platform="cpu") as cluster:

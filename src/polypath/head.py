@@ -150,7 +150,6 @@ class Head:
             self._view,
             control=Control(self.status),
             links=links,
-            server="grpcio" if os.environ.get("POLYPATH_GRPC_SERVER") == "grpcio" else "lean",
         )
         self._effects |= {
             events.Reply: frontend.deliver,

@@ -152,21 +152,21 @@ class ProgramInfo(Struct, frozen=True, tag="P"):
     """
 
     name: str
-    fingerprint: bytes
     devices: tuple[DeviceId, ...]
     """The device assignment, replica-major."""
     outputs: tuple[ArraySpec, ...]
     """Global shapes; `sharding.op_sharding` is None for a program of one device."""
-    parameter_shardings: tuple[bytes, ...] | None
-    output_shardings: tuple[bytes, ...] | None
-    parameter_layouts: tuple[bytes, ...] | None
-    output_layouts: tuple[bytes, ...] | None
-    output_memory_kinds: tuple[str, ...]
-    donated: tuple[int, ...]
+    fingerprint: bytes = b""
+    parameter_shardings: tuple[bytes, ...] | None = None
+    output_shardings: tuple[bytes, ...] | None = None
+    parameter_layouts: tuple[bytes, ...] | None = None
+    output_layouts: tuple[bytes, ...] | None = None
+    output_memory_kinds: tuple[str, ...] = ()
+    donated: tuple[int, ...] = ()
     """Indices of the parameters whose buffers the program takes over."""
-    memory_stats: bytes | None
+    memory_stats: bytes | None = None
     """A serialized `CompiledMemoryStatsProto`; None where the platform has none."""
-    code_size: int
+    code_size: int = 0
     """Bytes of generated code."""
 
 

@@ -16,7 +16,7 @@ import requests_made
 
 from polypath.client import backend
 from polypath.link.state import State
-from polypath.link.streams import PlainStream, TlsStream
+from polypath.link.streams import Stream, TlsStream
 
 IS_NEAR = sys.argv[1] == "near"
 BIG = 3 << 20
@@ -95,7 +95,7 @@ def check_links() -> None:
         assert link.is_near is IS_NEAR
         assert link.connection is not None
         stream = link.connection._stream
-        assert type(stream) is (TlsStream if IS_NEAR else PlainStream)
+        assert type(stream) is (TlsStream if IS_NEAR else Stream)
         with socket.socket(fileno=os.dup(stream.fileno())) as connection:
             peer = connection.getpeername()
             assert peer == session.target.rpartition(":")[2].replace("ifrt.sock", "link") or (

@@ -19,6 +19,7 @@ from cluster_tools import (
     polypath,
     run_program,
     start_detached,
+    status_of,
     unique_name,
     wait_no_sessions,
 )

@@ -13,8 +13,9 @@ from choices import Choices
 from wire_requests import op_sharding
 
 from polypath import messages as m
-from polypath.controller.partition import Box, intersection, shard_boxes, shard_shapes
+from polypath.controller.partition import intersection, shard_boxes, shard_shapes
 from polypath.errors import ProtocolError
+from polypath.link.protocol import Box
 from polypath.transport import frames
 from polypath.types import ArraySpec, Code, Device, Failure, Platform, ProgramInfo, Sharding
 
@@ -23,7 +24,7 @@ _FAILURE: Final = Failure(Code.INTERNAL, "it broke")
 _PEER: Final = m.Peer(0, "unix:/a", (0, 1))
 _DEVICE: Final = Device(0, 0, 0, 0, "cpu", "cpu", ("device",), {"slice_index": 0, "coords": (1, 2), "fast": True})
 _INFO: Final = ProgramInfo(
-    "f", b"x", (0, 1), (ArraySpec("int4", (8,), _SHARDING),), (b"",), None, (b"", b""), None, ("device",), (0,), b"", 9
+    "f", (0, 1), (ArraySpec("int4", (8,), _SHARDING),), b"x", (b"",), None, (b"", b""), None, ("device",), (0,), b"", 9
 )
 COMMANDS: Final[tuple[m.AnyCommand, ...]] = (
     m.Put(1, "float32", (2, 3), "", None, (m.HostBuffer((2, 3), (12, 4), (0,), memoryview(b"0" * 24)),)),

@@ -48,9 +48,6 @@ _CONNECT_TIMEOUT: Final = 10
 _FATAL_ONLY: Final = 3
 _PR_SET_TIMERSLACK: Final = 29
 _PR_GET_TIMERSLACK: Final = 30
-_THREADS: Final = Path("/proc/self/task")
-_GRPC: Final = frozenset({"event_engine\n", "lifeguard\n"})
-"""What gRPC calls its threads, and the one that starts more of them, which are scheduled as it is."""
 
 # JAX's annotations don't reach as far as its users.
 _jax: Any = jax
@@ -248,7 +245,7 @@ def _connect(target: str, link: str) -> Any:
     if is_ours(target):
         os.environ[INSECURE_CREDENTIALS] = "true"
     try:
-        with _threads_in_the_background():
+        with _slack_timers():
             return proxy.get_client(target, options)
     finally:
         if before is None:
@@ -258,13 +255,11 @@ def _connect(target: str, link: str) -> Any:
 
 
 @contextlib.contextmanager
-def _threads_in_the_background() -> Generator[None]:
-    """Let threads that are started meanwhile sleep up to a millisecond longer than they ask for; gRPC's preempt nobody.
+def _slack_timers() -> Generator[None]:
+    """Let threads that are started meanwhile sleep up to a millisecond longer than they ask for.
 
     jaxlib's client has one that looks every 50 µs whether arrays are to be freed. It takes a sixth of a core, always;
-    so, it takes a fiftieth. gRPC wakes several for each message, in the way of whoever waits for a program; so, they
-    have their turn when a core is free, or a time slice over. Not those of jaxlib's that wait for gRPC's: where all
-    cores compute, programs would come late.
+    so, it takes a fiftieth.
     """
     if sys.platform != "linux":
         yield
@@ -272,23 +267,10 @@ def _threads_in_the_background() -> Generator[None]:
     libc = ctypes.CDLL(None)
     before = libc.prctl(_PR_GET_TIMERSLACK, 0, 0, 0, 0)
     libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1_000_000), 0, 0, 0)
-    older = _threads()
     try:
         yield
     finally:
         libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(before), 0, 0, 0)
-    for thread in _threads() - older:
-        with contextlib.suppress(OSError):  # It has ended, or a sandbox does not let us.
-            number = int(thread.name)
-            if (thread / "comm").read_text() in _GRPC and os.sched_getscheduler(number) == os.SCHED_OTHER:
-                os.sched_setscheduler(number, os.SCHED_BATCH, os.sched_param(0))
-
-
-def _threads() -> set[Path]:
-    """This process's, where the system shows them."""
-    with contextlib.suppress(OSError):
-        return set(_THREADS.iterdir())
-    return set()
 
 
 def _who() -> str:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from polypath.client.transfers import DOWN_BYTES, Transfers
 from polypath.link.client import Request
+from polypath.link.elements import slices
 
 _MOST_PARTS: Final = 1024
 """Shards that one request is for."""
@@ -93,7 +94,7 @@ class Together:
         group.request = self._transfers.ask("arrays", arrays, group.room)
         if group.request is None:
             return None
-        weakref.finalize(group, self._transfers.drop, group.request).atexit = False
+        weakref.finalize(group, self._transfers.links.drop, group.request).atexit = False
         return group
 
     def _drop(self, key: int) -> None:
@@ -125,7 +126,7 @@ class _Group:
         if not self._done:
             with self._lock:
                 if not self._done:
-                    if self.request is not None and self._transfers.wait_for(self.request) is not None:
+                    if self.request is not None and self._transfers.links.wait(self.request) is not None:
                         self._unpack()
                     self._done = True
         if self._bytes is None:
@@ -136,8 +137,7 @@ class _Group:
             return self._part(first, dtype, shape)
         found: Any = np.empty(shape, dtype)
         for index, part in enumerate(parts, first):
-            box = tuple(slice(at, at + size) for at, size in zip(part.start, part.shape, strict=True))
-            found[box] = self._part(index, dtype, part.shape)
+            found[slices(part.start, part.shape)] = self._part(index, dtype, part.shape)
         return found
 
     def _unpack(self) -> None:

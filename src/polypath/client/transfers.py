@@ -64,7 +64,7 @@ class Transfers:
 
     def __init__(self, session: Session, links: Links) -> None:
         self._session = session
-        self._links = links
+        self.links: Final = links
         self._lock = threading.Lock()
         self._programs: dict[tuple[int, str], Any] = {}
         """By how many shards their arguments have, and what they ask for."""
@@ -94,31 +94,23 @@ class Transfers:
         where = self.where(arrays[0])
         if where is None or any(self.where(array) != where for array in arrays[1:]):
             return None
-        request = self._links.ask(where.hosts, place)
+        request = self.links.ask(where.hosts, place)
         if request is None:
             return None
         try:
             self._program(where.devices, what).execute_sharded(arrays, launch_id=request.number)
         except BaseException as error:
-            self._links.drop(request)
+            self.links.drop(request)
             if not isinstance(error, _errors.JaxRuntimeError | ValueError):
                 raise
             _log.debug("Arrays are asked about another way: %s", error)  # One was deleted, say.
             return None
         return request
 
-    def wait_for(self, request: Request) -> bytes | None:
-        """What came with the end of a request; None where nobody will answer."""
-        return self._links.wait(request)
-
-    def drop(self, request: Request) -> None:
-        """Nobody wants it any more."""
-        self._links.drop(request)
-
     def answer(self, what: str, arrays: Sequence[Any]) -> bytes | None:
         """Ask and wait."""
         request = self.ask(what, arrays)
-        return None if request is None else self._links.wait(request)
+        return None if request is None else self.links.wait(request)
 
     def elements(self, array: Any) -> npt.NDArray[Any] | None:
         """A small array's elements, read-only; None where they have to come another way."""
@@ -138,7 +130,12 @@ class Transfers:
     def brings(self, array: Any) -> bool:
         """Whether an array comes over links."""
         size = array.size * array.dtype.itemsize
-        return size >= DOWN_BYTES and array.dtype.kind not in "OT" and not array.is_deleted() and self._is_here(array)
+        return (
+            size >= DOWN_BYTES
+            and array.dtype.kind not in "OT"
+            and not array.is_deleted()
+            and self.where(array) is not None
+        )
 
     def start(self, array: Any) -> bool:
         """Have the workers begin to send an array; False where they do not."""
@@ -154,7 +151,7 @@ class Transfers:
         """An array's elements, which are the caller's; None where they have to come another way."""
         _, coming = self._under_way.pop(id(array), (None, None))
         coming = coming or self._ask_for(array)
-        if coming is None or self._links.wait(coming.request) is None:
+        if coming is None or self.links.wait(coming.request) is None:
             return None
         return coming.elements
 
@@ -166,7 +163,7 @@ class Transfers:
     def _forget(self, key: int) -> None:
         _, coming = self._under_way.pop(key, (None, None))
         if coming is not None:
-            self._links.drop(coming.request)
+            self.links.drop(coming.request)
 
     # --- Up
 
@@ -178,19 +175,19 @@ class Transfers:
         # A host takes once what several of its devices get.
         first: dict[tuple[HostId | None, Any], tuple[int, npt.NDArray[Any]]] = {}
         for device, shard in shards.items():
-            key = self._links.host_of(device.id), kind.parts[device.id]
+            key = self.links.host_of(device.id), kind.parts[device.id]
             known = first.setdefault(key, (device.id, shard))[1]
             if known is not shard and (_address(known), known.strides) != (_address(shard), shard.strides):
                 return None
-        request = self._links.ask(kind.hosts)
+        request = self.links.ask(kind.hosts)
         if request is None:
             return None
         try:
             results = kind.program.execute_sharded([], launch_id=request.number)
             (made,) = results.consume_with_handlers([_pxla.global_aval_to_result_handler(aval, sharding, committed)])
-            self._links.push(request, dict(first.values()))
+            self.links.push(request, dict(first.values()))
         except BaseException as error:
-            self._links.take_back(request)
+            self.links.take_back(request)
             if not isinstance(error, _errors.JaxRuntimeError | ValueError | OSError):
                 raise
             _log.debug("An array goes through the head: %s", error)
@@ -210,7 +207,7 @@ class Transfers:
             return self._programs[devices, what]
 
     def _compile_kind(self, shape: tuple[int, ...], dtype: str, sharding: Any, devices: Sequence[Any]) -> _Kind | None:
-        hosts = self._links.hosts_of(device.id for device in devices)
+        hosts = self.links.hosts_of(device.id for device in devices)
         if hosts is None or len(hosts) > MOST_HOSTS:
             return None
         try:
@@ -235,11 +232,8 @@ class Transfers:
         devices = sharding.device_set
         if not self._session.is_cluster(next(iter(devices)).client):
             return None
-        hosts = self._links.hosts_of(device.id for device in devices)
+        hosts = self.links.hosts_of(device.id for device in devices)
         return None if hosts is None or len(hosts) > MOST_HOSTS else Where(len(devices), hosts)
-
-    def _is_here(self, array: Any) -> bool:
-        return self._where(array.sharding) is not None
 
 
 class _Kind(NamedTuple):

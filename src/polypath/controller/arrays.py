@@ -316,9 +316,7 @@ class Arrays:
         future = Future()
         ended: list[Value] = []
         for handle in request.arrays:
-            value = session.arrays.get(handle)
-            if value is None:
-                refuse(Code.NOT_FOUND, f"Array handle {handle} is unknown in this session, or was freed.")
+            value = core.named(session, handle)
             if value.failure is None and value.hosts:
                 ended.append(value)
             else:
@@ -331,11 +329,8 @@ class Arrays:
         core.reply(request, handle)
 
     def is_deleted(self, request: events.IsDeleted) -> None:
-        session = self._core.session(request)
-        value = session.arrays.get(request.array)
-        if value is None:
-            refuse(Code.NOT_FOUND, f"Array handle {request.array} is unknown in this session, or was freed.")
-        self._core.reply(request, value.deleted)
+        core = self._core
+        core.reply(request, core.named(core.session(request), request.array).deleted)
 
     def destruct(self, request: events.Destruct) -> None:
         core, session = self._core, self._core.session(request)

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from polypath.controller import events
 from polypath.controller.core import Core, Refused, refuse, union
-from polypath.controller.partition import Box, shard_boxes
+from polypath.controller.partition import shard_boxes
 from polypath.controller.state import Future, Given, Session, Value
 from polypath.errors import ProtocolError
-from polypath.link.protocol import MOST_HOSTS, MOST_NUMBER
+from polypath.link.protocol import MOST_HOSTS, MOST_NUMBER, Box
 from polypath.messages import (
     ArraysTogether,
     Computed,
@@ -76,9 +76,7 @@ class Attached:
             self._core.effects.append(events.Unanswerable(session.link, number))
             if isinstance(what, Given):
                 raise  # The array that was to be made is an error.
-        if request.fill_status:
-            session.futures[status] = Future()
-        self._core.reply(request, events.Executed(status if request.fill_status else 0, ()))
+        self._core.executed(request, status, Future())
 
     # --- To the client
 
@@ -129,10 +127,7 @@ class Attached:
         kind = spec.sharding.memory_kind
         number, of = request.launch, len(value.hosts)
         core.send(value.hosts, Take(session.link, number, of, value.id, spec.dtype, given.shards, kind))
-        if request.fill_status:
-            session.futures[status] = Future((value,))
-        outputs = () if request.results else (events.Output(handle, value.spec),)
-        core.reply(request, events.Executed(status if request.fill_status else 0, outputs))
+        core.executed(request, status, Future((value,)), [(handle, value)])
 
 
 _Shards = dict[tuple[int, ...], tuple[tuple[int, ...], DeviceId]]

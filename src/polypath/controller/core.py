@@ -19,9 +19,12 @@ import msgspec
 from polypath.controller.events import (
     CompileReshard,
     Effect,
+    Execute,
+    Executed,
     Handle,
     Loaded,
     Located,
+    Output,
     Release,
     Reply,
     Request,
@@ -244,6 +247,15 @@ class Core:
         if session in self.sessions:
             self.effects.append(Reply(session, op, result))
 
+    def executed(
+        self, request: Execute, status: Handle, future: Future, made: Iterable[tuple[Handle, Value]] = ()
+    ) -> None:
+        """A program was started: reply, with the handles of what it gives where the client has not made them."""
+        if request.fill_status:
+            self.session(request).futures[status] = future
+        outputs = () if request.results else tuple([Output(handle, value.spec) for handle, value in made])
+        self.reply(request, Executed(status if request.fill_status else 0, outputs))
+
     # --- Devices ------------------------------------------------------------------------------
 
     def place(self, devices: tuple[DeviceId, ...]) -> tuple[tuple[DeviceId, ...], tuple[HostId, ...]]:
@@ -333,11 +345,16 @@ class Core:
         if handle not in session.arrays:
             session.arrays[handle] = Value(next(self.ids), spec, (), failure)
 
-    def array(self, session: Session, handle: Handle) -> Value:
-        """The value under a handle; refuses when it is unknown, deleted or failed."""
+    def named(self, session: Session, handle: Handle) -> Value:
+        """The value under a handle, also one that is deleted or failed."""
         value = session.arrays.get(handle)
         if value is None:
             refuse(Code.NOT_FOUND, f"Array handle {handle} is unknown in this session, or was freed.")
+        return value
+
+    def array(self, session: Session, handle: Handle) -> Value:
+        """The value under a handle; refuses when it is unknown, deleted or failed."""
+        value = self.named(session, handle)
         if value.failure is not None:
             raise Refused(value.failure)
         if value.deleted:
@@ -413,7 +430,7 @@ class Core:
     ) -> Executable:
         """Answer with a program that runs nowhere: what it does is known to the controller alone."""
         session = self.session(request)
-        info = ProgramInfo(name, b"", devices, (), None, None, None, None, (), (), None, 0)
+        info = ProgramInfo(name, devices, ())
         executable = Executable(next(self.ids), (), info=info, does=does)
         self.executables[executable.id] = executable
         handle, ready = self.server_handle(session), self.server_handle(session)

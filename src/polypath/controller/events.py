@@ -247,7 +247,7 @@ class ProgramText(Request, frozen=True):
     executable: Handle
 
 
-class ProgramSource(Request, frozen=True):
+class ProgramSource(Request, frozen=True, tag=True):
     """What a program of any session was compiled from. Reply: bytes, a msgpack of StableHLO and serialized options."""
 
     fingerprint: bytes
@@ -297,13 +297,13 @@ class DefaultLayout(Request, frozen=True):
     memory_kind: str
 
 
-class MemoryStats(Request, frozen=True):
+class MemoryStats(Request, frozen=True, tag=True):
     """Reply: bytes, a msgpack dict of name to int, or None where the platform has none."""
 
     device: DeviceId
 
 
-class Holdings(Request, frozen=True):
+class Holdings(Request, frozen=True, tag=True):
     """What a worker holds. Reply: bytes, a msgpack dict of name to int."""
 
     host: HostId

@@ -1,8 +1,7 @@
 """Where each shard of an array lies in the whole, from XLA's `OpSharding`.
 
 The controller needs it to cut arrays anew (`Reshard`) and to know the shape of a single shard.
-It reads the serialized proto itself: the protobuf runtime is not for the controller. Field
-numbers are those of `xla.OpSharding`; a test holds them against the installed jaxlib.
+Field numbers are those of `xla.OpSharding`; a test holds them against the installed jaxlib.
 """
 
 from __future__ import annotations
@@ -10,10 +9,12 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
+from polypath import protos
 from polypath.errors import ProtocolError
+from polypath.link.protocol import Box
 from polypath.types import Sharding
 
 _REPLICATED: Final = 0
@@ -33,15 +34,10 @@ _LAST_TILE_DIMS: Final = 8
 _IOTA_RESHAPE: Final = 9
 _IOTA_TRANSPOSE: Final = 10
 
+_PACKED: Final = (_TILE_DIMENSIONS, _TILE_DEVICES, _LAST_TILE_DIMS, _IOTA_RESHAPE, _IOTA_TRANSPOSE)
+
 _MOST_DIMENSIONS: Final = 255
 """Of a tile assignment; more than any array has."""
-
-
-class Box(NamedTuple):
-    """A box of elements: where it starts in the whole, and its extent."""
-
-    start: tuple[int, ...]
-    shape: tuple[int, ...]
 
 
 def shard_boxes(sharding: Sharding, shape: tuple[int, ...]) -> tuple[Box, ...]:
@@ -135,46 +131,13 @@ def _iota(dimensions: Sequence[int], transpose: Sequence[int] | None, count: int
 
 def _read_fields(data: bytes) -> dict[int, list[int]]:
     """All integer fields of a serialized message, packed or not; others are passed over."""
-    fields: dict[int, list[int]] = {}
-    packed = {_TILE_DIMENSIONS, _TILE_DEVICES, _LAST_TILE_DIMS, _IOTA_RESHAPE, _IOTA_TRANSPOSE}
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            value, at = _varint(data, at)
-            fields.setdefault(number, []).append(value)
-        elif wire == 2:
-            size, at = _varint(data, at)
-            if at + size > len(data):
-                raise ProtocolError("A sharding is cut short.")
-            if number in packed:
-                fields.setdefault(number, []).extend(_varints(data[at : at + size]))
-            at += size
-        elif wire in (1, 5):
-            at += 8 if wire == 1 else 4
-        else:
-            raise ProtocolError("A sharding is not a serialized OpSharding.")
-    if at > len(data):
-        raise ProtocolError("A sharding is cut short.")
-    return fields
-
-
-def _varints(data: bytes) -> Iterator[int]:
-    at = 0
-    while at < len(data):
-        value, at = _varint(data, at)
-        yield value
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if at >= len(data) or shift > 63:
-            raise ProtocolError("A sharding is cut short.")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
+    found: dict[int, list[int]] = {}
+    try:
+        for number, value in protos.fields(data):
+            if isinstance(value, int):
+                found.setdefault(number, []).append(value)
+            elif number in _PACKED:
+                found.setdefault(number, []).extend(protos.varints(value))
+    except ValueError as error:
+        raise ProtocolError(f"A sharding is not a serialized OpSharding: {error}.") from None
+    return found

@@ -222,12 +222,7 @@ class Programs:
             ),
         )
         core.delete(args[index] for index in info.donated if index not in request.kept)
-        if request.fill_status:
-            session.futures[status] = Future(tuple(outs), status=end)
-        outputs = ()
-        if not request.results:
-            outputs = tuple(events.Output(h, s) for h, s in zip(results, info.outputs, strict=True))
-        core.reply(request, events.Executed(status if request.fill_status else 0, outputs))
+        core.executed(request, status, Future(tuple(outs), status=end), zip(results, outs, strict=True))
 
     def _reshard(
         self,
@@ -244,12 +239,7 @@ class Programs:
                 f"A program that cuts {len(program.targets)} arrays anew got {len(args)} arguments.",
             )
         made = self._arrays.cut_anew(session, args, results, program.targets, donate=program.donate)
-        if request.fill_status:
-            session.futures[status] = Future(tuple(made))
-        outputs = ()
-        if not request.results:
-            outputs = tuple(events.Output(h, v.spec) for h, v in zip(results, made, strict=True))
-        self._core.reply(request, events.Executed(status if request.fill_status else 0, outputs))
+        self._core.executed(request, status, Future(tuple(made)), zip(results, made, strict=True))
 
     def _arguments(self, session: Session, info: ProgramInfo, request: events.Execute) -> list[Value]:
         args = self._core.arrays(session, request.args)

@@ -24,23 +24,3 @@ def encode(attributes: Mapping[str, Attribute], out: pb.AttributeMapProto) -> No
             case tuple():
                 entry.int64_list_value.elements.extend(value)
                 entry.int64_list_value.SetInParent()
-
-
-def decode(attributes: pb.AttributeMapProto) -> dict[str, Attribute]:
-    """The dictionary of a wire map; bytes that are no UTF-8 come with escapes."""
-    found: dict[str, Attribute] = {}
-    for name, value in attributes.attributes.items():
-        match value.WhichOneof("value"):
-            case "bool_value":
-                found[name] = value.bool_value
-            case "int64_value":
-                found[name] = value.int64_value
-            case "float_value":
-                found[name] = value.float_value
-            case "string_value":
-                found[name] = value.string_value.decode(errors="backslashreplace")
-            case "int64_list_value":
-                found[name] = tuple(value.int64_list_value.elements)
-            case _:
-                pass  # A kind of value of a newer protocol: whoever asks for it finds nothing.
-    return found

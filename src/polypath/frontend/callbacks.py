@@ -6,16 +6,14 @@ fails: no worker waits for nobody.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from polypath.controller.events import Returned
-from polypath.frontend.calls import Call, Methods, Wait
-from polypath.frontend.refused import Buffer, Refused, invalid
+from polypath.frontend.http2_stream import Methods, Stream
+from polypath.frontend.refused import Buffer, invalid
 from polypath.messages import Answer, Callbacks, Called, Released, decode, encode
 from polypath.types import Code, Failure, HostId
 
@@ -34,7 +32,7 @@ class HostCallbacks:
 
     def __init__(self, submit: Callable[[Returned], None]) -> None:
         self._submit = submit
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, _Client] = {}
 
     def methods(self) -> Methods:
         """What a server is to serve."""
@@ -54,36 +52,33 @@ class HostCallbacks:
         if stream is not None:
             stream.tell(Released(callbacks))
 
-    async def _serve(self, call: Call) -> None:
+    async def _serve(self, call: Stream) -> None:
         name = (call.header(CLIENT_HEADER) or b"").decode(errors="replace")
         if not name or name in self._streams:
             raise invalid(f"The stream of callbacks has no name of its own in its header {CLIENT_HEADER}.")
-        stream = self._streams[name] = _Stream(self._submit)
+        stream = self._streams[name] = _Client(self._submit, call.write_nowait)
         try:
-            await call.converse(stream)
+            await call.each(stream.receive)
         finally:
             del self._streams[name]
             stream.close()
 
 
-class _Stream:
-    """One client's: calls go out, answers come in."""
+class _Client:
+    """The stream of one client: calls go out, answers come in."""
 
-    def __init__(self, submit: Callable[[Returned], None]) -> None:
+    def __init__(self, submit: Callable[[Returned], None], write: Callable[[bytes], None]) -> None:
         self._submit = submit
+        self._write = write
         self._open: set[tuple[HostId, int]] = set()
-        self._calls: deque[bytes] = deque()
-        self._awake = asyncio.Event()
-        self._wake: Callable[[], None] = self._awake.set
-        self._finished = False
+        write(b"")  # An empty message tells the client that its name is known.
 
     def call(self, called: Called) -> None:
         self._open.add((called.host, called.call))
         self.tell(called)
 
     def tell(self, message: Called | Released) -> None:
-        self._calls.append(encode(message))
-        self._wake()
+        self._write(encode(message))
 
     def close(self) -> None:
         """The client is gone."""
@@ -91,19 +86,12 @@ class _Stream:
         for host, call in left:
             self._submit(Returned(host, call, _GONE))
 
-    # --- As a `Conversation`
+    def receive(self, data: Buffer) -> None:
+        """Take an answer.
 
-    def connect(self, write: Callable[[bytes], None]) -> None:
-        def write_all() -> None:
-            while self._calls:
-                write(self._calls.popleft())
-
-        self._wake = write_all
-        # An empty message tells the client that its name is known.
-        write(b"")
-        write_all()
-
-    def receive(self, data: Buffer) -> Wait | None:
+        Raises:
+            Refused: it is none.
+        """
         try:
             answer = decode(_answers, bytes(data))
         except msgspec.DecodeError as error:
@@ -112,26 +100,3 @@ class _Stream:
         if key in self._open:
             self._open.remove(key)
             self._submit(Returned(answer.host, answer.call, answer.result))
-        return None
-
-    async def read_requests(self, stream: AsyncIterator[Buffer]) -> Refused | None:
-        async for data in stream:
-            try:
-                self.receive(data)
-            except Refused as refused:
-                return refused
-        return None
-
-    async def write_responses(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        await write(b"")
-        while True:
-            while self._calls:
-                await write(self._calls.popleft())
-            if self._finished:
-                return
-            self._awake.clear()
-            await self._awake.wait()
-
-    def finish(self) -> None:
-        self._finished = True
-        self._wake()

@@ -9,6 +9,7 @@ from typing import Final
 
 from polypath.frontend.refused import Buffer, parse
 from polypath.frontend.wire import ifrt_pb2 as pb
+from polypath.protos import varint
 
 _FIELD: Final = 0x0A
 """Field 1, with a length: `data` of a request to store and of a response to a lookup."""
@@ -35,11 +36,4 @@ def read_chunk(message: Buffer) -> Buffer:
 
 def chunk_head(size: int) -> bytes:
     """What comes before the bytes in a `GrpcHostBufferLookupResponse`."""
-    if not size:
-        return b""
-    head = bytearray((_FIELD,))
-    while size >= 0x80:
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
-    return bytes(head)
+    return bytes((_FIELD,)) + varint(size) if size else b""

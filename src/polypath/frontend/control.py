@@ -1,4 +1,4 @@
-"""The service behind `polypath status`: JSON over the clients' socket.
+"""The service behind `polypath status`, and what our client asks besides the protocol, over the clients' socket.
 
 Owns nothing: it calls what the head gave it. `control_client` is the other end.
 """
@@ -6,39 +6,23 @@ Owns nothing: it calls what the head gave it. `control_client` is the other end.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
-from polypath.controller.events import AnyRequest, Holdings, MemoryStats, ProgramSource, Result
-from polypath.frontend.calls import Call, Methods, read_only
+from polypath.controller.events import Holdings, MemoryStats, ProgramSource, Result
+from polypath.frontend.http2_stream import Methods, Stream
 from polypath.frontend.refused import Refused, invalid
-from polypath.types import DeviceId, Failure, HostId, SessionId
+from polypath.types import Failure
 
 SERVICE: Final = "polypath.Control"
 
-_R = TypeVar("_R", bound=msgspec.Struct)
+Question = MemoryStats | ProgramSource | Holdings
+"""What the controller is asked; whoever serves puts the session and the number in."""
 
-Ask = Callable[[Callable[[SessionId, int], AnyRequest]], Awaitable[Result]]
+_questions: Final = msgspec.msgpack.Decoder(Question)
 
-
-class MemoryStatsRequest(msgspec.Struct, frozen=True):
-    """What a device's platform counts of its memory."""
-
-    device: DeviceId
-
-
-class ProgramSourceRequest(msgspec.Struct, frozen=True):
-    """What a program was compiled from."""
-
-    fingerprint: bytes
-    devices: tuple[DeviceId, ...]
-
-
-class HoldingsRequest(msgspec.Struct, frozen=True):
-    """How much of what a worker holds."""
-
-    host: HostId
+Ask = Callable[[Question], Awaitable[Result]]
 
 
 class Control:
@@ -55,44 +39,20 @@ class Control:
 
     def methods(self) -> Methods:
         """What a server is to serve."""
-        return {
-            f"/{SERVICE}/Status": self._answer_status,
-            f"/{SERVICE}/MemoryStats": self._answer_memory_stats,
-            f"/{SERVICE}/ProgramSource": self._answer_program_source,
-            f"/{SERVICE}/Holdings": self._answer_holdings,
-        }
+        return {f"/{SERVICE}/Status": self._answer_status, f"/{SERVICE}/Ask": self._answer}
 
-    async def _answer_status(self, call: Call) -> None:
-        await read_only(call)
+    async def _answer_status(self, call: Stream) -> None:
+        await call.read_only()
         await call.write(msgspec.json.encode(self._status()))
 
-    async def _answer_memory_stats(self, call: Call) -> None:
-        request = await _read(call, MemoryStatsRequest)
-        found = await self._answer(lambda session, op: MemoryStats(session, op, request.device))
-        await call.write(msgspec.json.encode(msgspec.msgpack.decode(found)))
-
-    async def _answer_holdings(self, call: Call) -> None:
-        request = await _read(call, HoldingsRequest)
-        found = await self._answer(lambda session, op: Holdings(session, op, request.host))
-        await call.write(msgspec.json.encode(msgspec.msgpack.decode(found)))
-
-    async def _answer_program_source(self, call: Call) -> None:
-        request = await _read(call, ProgramSourceRequest)
-        await call.write(
-            await self._answer(lambda session, op: ProgramSource(session, op, request.fingerprint, request.devices))
-        )
-
-    async def _answer(self, question: Callable[[SessionId, int], AnyRequest]) -> bytes:
+    async def _answer(self, call: Stream) -> None:
         assert self.ask is not None
+        try:
+            question = _questions.decode(await call.read_only())
+        except msgspec.DecodeError as error:
+            raise invalid(f"This is no question to the cluster: {error}.") from error
         found = await self.ask(question)
         if isinstance(found, Failure):
             raise Refused(found.code, found.message)
         assert isinstance(found, bytes)
-        return found
-
-
-async def _read(call: Call, kind: type[_R]) -> _R:
-    try:
-        return msgspec.json.decode(await read_only(call), type=kind)
-    except msgspec.DecodeError as error:
-        raise invalid(f"This is no {kind.__name__}: {error}.") from error
+        await call.write(found)

@@ -10,8 +10,9 @@ from typing import Any, Final
 import grpc
 import msgspec
 
+from polypath.controller.events import Holdings, MemoryStats, ProgramSource
 from polypath.errors import ClusterError, NotRunning
-from polypath.frontend.control import SERVICE, HoldingsRequest, MemoryStatsRequest, ProgramSourceRequest
+from polypath.frontend.control import SERVICE, Question
 
 _REFUSALS: Final = ("INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED")
 """With which a cluster that answers says no."""
@@ -32,8 +33,7 @@ def memory_stats(address: str, device: int, timeout: float = 60.0) -> dict[str, 
     Raises:
         NotRunning: no cluster answers there within `timeout` seconds.
     """
-    reply = _call(address, "MemoryStats", msgspec.json.encode(MemoryStatsRequest(device)), timeout)
-    return msgspec.json.decode(reply, type=dict[str, int] | None)
+    return msgspec.msgpack.decode(_ask(address, MemoryStats(0, 0, device), timeout), type=dict[str, int] | None)
 
 
 def program_source(
@@ -45,8 +45,8 @@ def program_source(
         ClusterError: none such is loaded, or it calls functions of its client.
         NotRunning: no cluster answers there within `timeout` seconds.
     """
-    request = msgspec.json.encode(ProgramSourceRequest(fingerprint, devices))
-    return msgspec.msgpack.decode(_call(address, "ProgramSource", request, timeout), type=tuple[bytes, bytes])
+    reply = _ask(address, ProgramSource(0, 0, fingerprint, devices), timeout)
+    return msgspec.msgpack.decode(reply, type=tuple[bytes, bytes])
 
 
 def holdings(address: str, host: int, timeout: float = 60.0) -> dict[str, int]:
@@ -55,8 +55,11 @@ def holdings(address: str, host: int, timeout: float = 60.0) -> dict[str, int]:
     Raises:
         NotRunning: no cluster answers there within `timeout` seconds.
     """
-    reply = _call(address, "Holdings", msgspec.json.encode(HoldingsRequest(host)), timeout)
-    return msgspec.json.decode(reply, type=dict[str, int])
+    return msgspec.msgpack.decode(_ask(address, Holdings(0, 0, host), timeout), type=dict[str, int])
+
+
+def _ask(address: str, question: Question, timeout: float) -> bytes:
+    return _call(address, "Ask", msgspec.msgpack.encode(question), timeout)
 
 
 def _call(address: str, method: str, data: bytes, timeout: float) -> bytes:

@@ -20,10 +20,9 @@ from typing import Final, cast
 
 from polypath.aio import TaskSet
 from polypath.frontend import http2_frames as h2
-from polypath.frontend.calls import Method, Methods
 from polypath.frontend.http2_frames import Broken, Error, Frame
 from polypath.frontend.http2_headers import HeaderReader, Headers, trailers
-from polypath.frontend.http2_stream import WINDOW, Stream
+from polypath.frontend.http2_stream import WINDOW, Method, Methods, Stream
 from polypath.frontend.refused import Refused
 from polypath.types import Code, Failure
 
@@ -57,8 +56,10 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, methods: Methods, tasks: TaskSet, connections: set[Connection]) -> None:
         self.peer = ""
         self.window = h2.DEFAULT_WINDOW
+        """Bytes of DATA that the peer takes now, on all streams together."""
         self.most_frame = h2.DEFAULT_FRAME
         self.paused = False
+        """Whether the socket takes no more."""
         self._methods = methods
         self._tasks = tasks
         self._connections = connections
@@ -83,7 +84,6 @@ class Connection(asyncio.BufferedProtocol):
             h2.SETTINGS: self._receive_settings,
             h2.PING: self._receive_ping,
             h2.WINDOW_UPDATE: self._receive_window_update,
-            h2.CONTINUATION: self._receive_headers,
         }
         """The other kinds (priorities, a client that goes away, what we don't know) ask nothing of us."""
 
@@ -145,6 +145,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def send(self, data: bytes | memoryview) -> None:
+        """Write `data` with all else that is written in this turn of the loop."""
         if not self._out and not self._reading:
             self._loop.call_soon(self._flush)
         self._out.append(data)
@@ -163,12 +164,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _receive(self, frame: Frame) -> None:
         kind = frame.kind
-        if self._headers.unfinished and kind != h2.CONTINUATION:
-            raise Broken(Error.PROTOCOL_ERROR, "Headers are cut off.")
         if kind == h2.DATA and self._greeted:
             self._receive_data(frame)
             return
-        if kind == h2.PUSH_PROMISE or (not self._greeted and kind != h2.SETTINGS):
+        if kind in (h2.PUSH_PROMISE, h2.CONTINUATION) or (not self._greeted and kind != h2.SETTINGS):
             raise Broken(Error.PROTOCOL_ERROR, f"A client cannot send a frame of kind {kind} now.")
         if handler := self._handlers.get(kind):
             handler(frame)
@@ -182,7 +181,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._may_receive < WINDOW // 2:
             self.replenish(0, WINDOW - self._may_receive)
             self._may_receive = WINDOW
-        payload = h2.unpad(frame) if frame.flags & h2.PADDED else frame.payload
         stream = self._streams.get(frame.stream)
         if stream is None:
             self._check_known(frame)
@@ -191,7 +189,7 @@ class Connection(asyncio.BufferedProtocol):
             self._drop(frame.stream)
             self.send(h2.reset(frame.stream, Error.STREAM_CLOSED))
             return
-        if not stream.receive(payload, size):
+        if not stream.receive(frame.payload):
             raise Broken(Error.FLOW_CONTROL_ERROR, "More was sent than the stream's window holds.")
         if frame.flags & h2.END_STREAM:
             stream.end()
@@ -201,9 +199,7 @@ class Connection(asyncio.BufferedProtocol):
             raise Broken(Error.PROTOCOL_ERROR, f"A frame of kind {frame.kind} came for stream {frame.stream}.")
 
     def _receive_headers(self, frame: Frame) -> None:
-        headers = self._headers.feed(frame)
-        if headers is None:
-            return
+        headers = self._headers.read(frame)
         if headers.stream > self._last_stream:
             self._last_stream = headers.stream
             self._open(headers)
@@ -316,9 +312,11 @@ class Connection(asyncio.BufferedProtocol):
             self._end(stream)
 
     def replenish(self, stream: int, size: int) -> None:
+        """Let the peer send `size` bytes more on `stream`."""
         self.send(h2.window_update(stream, size))
 
     def wait_window(self, stream: Stream) -> None:
+        """Have a stream `pump` once the connection's window is open."""
         self._starved[stream.id] = stream
 
 

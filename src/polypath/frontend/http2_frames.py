@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from polypath.frontend.calls import MOST_BYTES
 from polypath.frontend.refused import Buffer, Refused
 from polypath.types import Code
 
@@ -22,6 +21,8 @@ MOST_FRAME: Final = 1 << 22
 """Bytes in a frame that we take: room for a chunk of an upload."""
 MOST_HEADERS: Final = 1 << 16
 """Bytes in a call's headers."""
+MOST_BYTES: Final = 2**31 - 1
+"""Bytes in one message: protobuf takes no more."""
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 
@@ -116,8 +117,12 @@ class FrameReader:
             if end - at - 9 > MOST_FRAME:
                 raise Broken(Error.FRAME_SIZE_ERROR, "A frame is bigger than the settings allow.")
             stream &= 0x7FFF_FFFF
+            if (kind == DATA and flags & PADDED) or (kind == HEADERS and flags & (PADDED | PRIORITIZED)):
+                raise Broken(
+                    Error.PROTOCOL_ERROR, "Padding and priorities are not read here: gRPC's clients send none."
+                )
             if end > size:
-                if kind == DATA and not flags & PADDED and size > at + 9:
+                if kind == DATA and size > at + 9:
                     self._unfinished = flags, stream, end - size
                     yield Frame(kind, flags & ~END_STREAM, stream, whole[at + 9 :])
                     at = size
@@ -206,25 +211,6 @@ def _length(data: Buffer, at: int = 0) -> int:
             Code.RESOURCE_EXHAUSTED, f"The message has {length} bytes; no more than {MOST_BYTES} can be read."
         )
     return length
-
-
-def unpad(frame: Frame) -> Buffer:
-    """The payload of a DATA or HEADERS frame without padding and priority.
-
-    Raises:
-        Broken: there is more padding than payload.
-    """
-    payload = frame.payload
-    padding = start = 0
-    if frame.flags & PADDED and payload:
-        padding, start = payload[0], 1
-    elif frame.flags & PADDED:
-        raise Broken(Error.FRAME_SIZE_ERROR, "A padded frame is empty.")
-    if frame.kind == HEADERS and frame.flags & PRIORITIZED:
-        start += 5
-    if start + padding > len(payload):
-        raise Broken(Error.PROTOCOL_ERROR, "A frame has more padding than payload.")
-    return payload[start : len(payload) - padding]
 
 
 def number(frame: Frame) -> int:

@@ -1,4 +1,4 @@
-"""The headers of gRPC's calls in HTTP/2: read over one frame or several, and written.
+"""The headers of gRPC's calls in HTTP/2, read and written.
 
 The decoder's state is the connection's, so every block is read, also that of a call which is
 refused. What is written keeps no state.
@@ -28,62 +28,23 @@ class Headers(NamedTuple):
 
 
 class HeaderReader:
-    """Puts one connection's header blocks together and decodes them."""
+    """Decodes one connection's header blocks."""
 
     def __init__(self) -> None:
         self._decoder = hpack.Decoder(h2.MOST_HEADERS)
-        self._stream = 0
-        self._flags = 0
-        self._block = bytearray()
-        self._known: dict[bytes, dict[str, bytes]] = {}
-        """By block, the headers of calls that named all of them by their places in the decoder's table as it is."""
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether the next frame has to go on with the headers."""
-        return self._stream != 0
-
-    def feed(self, frame: Frame) -> Headers | None:
-        """Take a HEADERS or CONTINUATION frame; return the headers once they are whole.
+    def read(self, frame: Frame) -> Headers:
+        """What a HEADERS frame says.
 
         Raises:
             Broken: they are no headers, or too many.
         """
-        if frame.kind == h2.HEADERS:
-            if frame.stream % 2 == 0:
-                raise Broken(Error.PROTOCOL_ERROR, f"A client cannot open stream {frame.stream}.")
-            self._stream, self._flags = frame.stream, frame.flags
-            self._block += h2.unpad(frame)
-        else:
-            if self._stream == 0 or self._stream != frame.stream:
-                raise Broken(Error.PROTOCOL_ERROR, "Headers are continued that were not begun.")
-            if not frame.payload and not frame.flags & h2.END_HEADERS:
-                raise Broken(Error.ENHANCE_YOUR_CALM, "Headers are continued with nothing.")
-            self._block += frame.payload
-        if len(self._block) > h2.MOST_HEADERS:
-            raise Broken(Error.ENHANCE_YOUR_CALM, "The headers are too long.")
+        if frame.stream % 2 == 0:
+            raise Broken(Error.PROTOCOL_ERROR, f"A client cannot open stream {frame.stream}.")
         if not frame.flags & h2.END_HEADERS:
-            return None
-        headers = Headers(self._stream, self._decode(), bool(self._flags & h2.END_STREAM))
-        self._stream = 0
-        self._block.clear()
-        return headers
-
-    def _decode(self) -> dict[str, bytes]:
-        block = bytes(self._block)
-        if (known := self._known.get(block)) is not None:
-            return known
-        found = self._decode_anew(block)
-        only_places = block and min(block) >= _ONE_BYTE_INDEX and max(block) < _LONGER_INDEX
-        if not only_places or len(self._known) >= _KEPT:
-            self._known.clear()  # Other blocks may have changed the table.
-        if only_places:
-            self._known[block] = found
-        return found
-
-    def _decode_anew(self, block: bytes) -> dict[str, bytes]:
+            raise Broken(Error.ENHANCE_YOUR_CALM, "The headers go on in another frame, which gRPC's clients need not.")
         try:
-            pairs = self._decoder.decode(block, raw=True)
+            pairs = self._decoder.decode(bytes(frame.payload), raw=True)
         except hpack.OversizedHeaderListError as error:
             raise Broken(Error.ENHANCE_YOUR_CALM, "The headers are too long.") from error
         except hpack.HPACKError as error:
@@ -91,14 +52,9 @@ class HeaderReader:
         found: dict[str, bytes] = {}
         for name, value in pairs:
             found.setdefault(bytes(name).decode("latin-1"), bytes(value))
-        return found
+        return Headers(frame.stream, found, bool(frame.flags & h2.END_STREAM))
 
 
-_ONE_BYTE_INDEX: Final = 0x80
-"""From here on a byte is a header's place in the table."""
-_LONGER_INDEX: Final = 0xFF
-"""Of a place that goes on in the next byte."""
-_KEPT: Final = 16
 _PRINTABLE: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != ord("%"))
 _MOST_TEXT: Final = 4096
 """Bytes of a failure's message: clients refuse headers of more than 8 KiB."""

@@ -18,14 +18,19 @@ import asyncio
 import base64
 import binascii
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from polypath.frontend.calls import Conversation, Wait
 from polypath.frontend.http2_frames import DATA, MessageReader, data_of_message, head, message_head
 from polypath.frontend.http2_headers import response_headers
 from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.types import Code
+
+if TYPE_CHECKING:
+    from polypath.frontend.http2 import Connection
+
+Wait: TypeAlias = Callable[[], Awaitable[None]]
+"""What has to be awaited before the next message can be taken."""
 
 WINDOW: Final = 1 << 26
 """Bytes that a client may send and we not have taken, on a stream."""
@@ -34,33 +39,10 @@ _MOST_QUEUED: Final = 1 << 18
 """Bytes of responses that may wait for a slow client before it is not read from."""
 
 
-class Link(Protocol):
-    """What a stream needs of its connection."""
-
-    peer: str
-    window: int
-    """Bytes of DATA that the peer takes now, on all streams together."""
-    most_frame: int
-    paused: bool
-    """Whether the socket takes no more."""
-
-    def send(self, data: bytes | memoryview) -> None:
-        """Write `data` with all else that is written in this turn of the loop."""
-        ...
-
-    def replenish(self, stream: int, size: int) -> None:
-        """Let the peer send `size` bytes more on `stream`."""
-        ...
-
-    def wait_window(self, stream: Stream) -> None:
-        """Have `pump` called once the connection's window is open."""
-        ...
-
-
 class Stream:
-    """A call, as its method sees it (`calls.Call`)."""
+    """One call of a method: messages come and go as a stream, as all kinds of gRPC's methods do on the wire."""
 
-    def __init__(self, id_: int, link: Link, headers: dict[str, bytes], window: int) -> None:
+    def __init__(self, id_: int, connection: Connection, headers: dict[str, bytes], window: int) -> None:
         self.id = id_
         self.window = window
         """Bytes of DATA that the peer takes now on this stream."""
@@ -68,7 +50,7 @@ class Stream:
         """The client has sent all."""
         self.begun = False
         """Our headers have gone."""
-        self._link = link
+        self._connection = connection
         self._headers = headers
         self._reader = MessageReader()
         self._messages: deque[Buffer] = deque()
@@ -86,9 +68,15 @@ class Stream:
 
     @property
     def peer(self) -> str:
-        return self._link.peer
+        """The process that calls, for people."""
+        return self._connection.peer
 
     def header(self, name: str) -> bytes | None:
+        """The value of a binary header.
+
+        Raises:
+            Refused: it is not in base64.
+        """
         value = self._headers.get(name)
         if value is None:
             return None
@@ -98,6 +86,7 @@ class Stream:
             raise invalid(f"The header {name} is not in base64: {error}.") from error
 
     async def each(self, take: Callable[[Buffer], Wait | None]) -> None:
+        """Give `take` each message in order, until the client has sent all."""
         while True:
             while self._messages and not self._congested:
                 wait = take(self._messages.popleft())
@@ -119,29 +108,49 @@ class Stream:
                 wait, self._wait = self._wait, None
                 await wait()
 
+    async def read_only(self) -> Buffer:
+        """The one message of a call.
+
+        Raises:
+            Refused: there is none, or a second.
+        """
+        found: list[Buffer] = []
+
+        def take(data: Buffer) -> None:
+            if found:
+                raise invalid("The call has two messages where its method takes one.")
+            found.append(data)
+
+        await self.each(take)
+        if not found:
+            raise invalid("The call has no message where its method takes one.")
+        return found[0]
+
     async def write(self, data: bytes, more: Buffer = b"") -> None:
+        """Send a message, of which `more` is not copied, and wait while the client takes no more."""
         self.write_nowait(data, more)
         while self._congested:
             await self._sleep()
-
-    async def converse(self, conversation: Conversation) -> None:
-        conversation.connect(self.write_nowait)
-        await self.each(conversation.receive)
-        conversation.finish()
 
     def write_nowait(self, data: bytes, more: Buffer = b"") -> None:
         """Send a message, now or once the windows let it through."""
         if self._end is not None:
             return  # The client has reset the stream, and who writes does not know yet.
-        link = self._link
+        connection = self._connection
         if not self.begun:
             self.begun = True
-            link.send(response_headers(self.id))
+            connection.send(response_headers(self.id))
         size = len(data) + len(more) + 5
-        if not more and not self._outgoing and size <= self.window and size <= link.window and size <= link.most_frame:
+        if (
+            not more
+            and not self._outgoing
+            and size <= self.window
+            and size <= connection.window
+            and size <= connection.most_frame
+        ):
             self.window -= size
-            link.window -= size
-            link.send(data_of_message(self.id, data))
+            connection.window -= size
+            connection.send(data_of_message(self.id, data))
             return
         self._outgoing.append(memoryview(message_head(size - 5) + data))
         if more:
@@ -151,7 +160,7 @@ class Stream:
 
     @property
     def _congested(self) -> bool:
-        return self._outgoing_size > _MOST_QUEUED or self._link.paused
+        return self._outgoing_size > _MOST_QUEUED or self._connection.paused
 
     async def _sleep(self) -> None:
         self._awake = asyncio.get_running_loop().create_future()
@@ -167,8 +176,9 @@ class Stream:
         if self._awake is not None and not self._awake.done():
             self._awake.set_result(None)
 
-    def receive(self, payload: Buffer, size: int) -> bool:
-        """Take the payload of a DATA frame of `size` bytes; False where the peer had no window for it."""
+    def receive(self, payload: Buffer) -> bool:
+        """Take the payload of a DATA frame; False where the peer had no window for it."""
+        size = len(payload)
         self._may_receive -= size
         if self._may_receive < 0:
             return False
@@ -213,7 +223,7 @@ class Stream:
     def _replenish(self) -> None:
         if self._taken > WINDOW // 4 and not self.ended:
             self._may_receive += self._taken
-            self._link.replenish(self.id, self._taken)
+            self._connection.replenish(self.id, self._taken)
             self._taken = 0
 
     def finish(self, end: bytes) -> bool:
@@ -223,18 +233,18 @@ class Stream:
 
     def pump(self) -> bool:
         """Send what the windows allow; True once all has gone, and the trailers."""
-        link = self._link
+        connection = self._connection
         while self._outgoing:
             whole = self._outgoing[0]
-            size = min(len(whole), self.window, link.window, link.most_frame)
+            size = min(len(whole), self.window, connection.window, connection.most_frame)
             if size <= 0:
                 if self.window > 0:
-                    link.wait_window(self)
+                    connection.wait_window(self)
                 return False
-            link.send(head(DATA, 0, self.id, size))
-            link.send(whole[:size])
+            connection.send(head(DATA, 0, self.id, size))
+            connection.send(whole[:size])
             self.window -= size
-            link.window -= size
+            connection.window -= size
             self._outgoing_size -= size
             if size == len(whole):
                 self._outgoing.popleft()
@@ -244,7 +254,7 @@ class Stream:
             self.wake()
         if self._end is None:
             return False
-        link.send(self._end)
+        connection.send(self._end)
         return True
 
     def reset(self) -> None:
@@ -252,3 +262,9 @@ class Stream:
         self._end = b""
         self._outgoing.clear()
         self._messages.clear()
+
+
+Method: TypeAlias = Callable[[Stream], Awaitable[None]]
+"""Serves a call; it ends well on return, and with the failure of a `Refused` that is raised."""
+Methods: TypeAlias = Mapping[str, Method]
+"""By path: `/package.Service/Method`."""

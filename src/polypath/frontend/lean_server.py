@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from polypath.aio import TaskSet
-from polypath.frontend.calls import Methods
 from polypath.frontend.http2 import Connection
 from polypath.frontend.http2_frames import Error
+from polypath.frontend.http2_stream import Methods
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ _BACKLOG: Final = 128
 
 
 class LeanServer:
-    """Serves `methods` over HTTP/2 on the event loop that `serve` is called on (`calls.Server`)."""
+    """Serves `methods` over HTTP/2 on the event loop that `serve` is called on."""
 
     def __init__(self, methods: Methods) -> None:
         self._methods = methods
@@ -27,12 +27,18 @@ class LeanServer:
         self._tasks = TaskSet(lambda error: log.error("A connection failed.", exc_info=error))
         self._listener: asyncio.Server | None = None
 
-    async def serve(self, path: str) -> None:
+    async def serve(self, path: Path) -> None:
+        """Listen at `path`, and return.
+
+        Raises:
+            OSError: nobody can listen there.
+        """
         self._listener = await asyncio.get_running_loop().create_unix_server(
-            lambda: Connection(self._methods, self._tasks, self._connections), sock=bind(Path(path)), backlog=_BACKLOG
+            lambda: Connection(self._methods, self._tasks, self._connections), sock=bind(path), backlog=_BACKLOG
         )
 
     async def stop(self) -> None:
+        """End all calls."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None

@@ -20,12 +20,12 @@ from google.protobuf.message import Message
 
 from polypath.controller.events import AnyRequest, Call, Close, Open, Release, Reply, Result, Returned
 from polypath.errors import ClusterError
-from polypath.frontend import attributes, calls, versions
+from polypath.frontend import versions
 from polypath.frontend.callbacks import HostCallbacks
-from polypath.frontend.calls import Method, Methods, Server, ServerKind, read_only
 from polypath.frontend.chunks import chunk_head, read_chunk
-from polypath.frontend.control import Control
+from polypath.frontend.control import Control, Question
 from polypath.frontend.host_buffers import HostBuffers, TooLarge, Upload
+from polypath.frontend.http2_stream import Method, Methods, Stream
 from polypath.frontend.lean_server import LeanServer
 from polypath.frontend.links import HeadLinks
 from polypath.frontend.refused import Buffer, Refused, invalid, parse
@@ -74,7 +74,6 @@ class Frontend:
         cluster: what there is now. A session sees what it returns when the session begins.
         control: the service for the command line, on the same socket.
         links: those of clients to this process, which end with their sessions.
-        server: `lean` for ours, `grpcio` for the standard one.
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class Frontend:
         *,
         control: Control | None = None,
         links: HeadLinks | None = None,
-        server: ServerKind = "lean",
     ) -> None:
         self._submit = submit
         self._cluster = cluster
@@ -94,8 +92,7 @@ class Frontend:
         if control is not None:
             control.ask = self._ask
         self._callbacks = HostCallbacks(submit)
-        self._kind: ServerKind = server
-        self._server: Server | None = None
+        self._server: LeanServer | None = None
         self._socket: Path | None = None
         self._sessions: dict[SessionId, Session] = {}
         self._sessions_total = 0
@@ -112,9 +109,9 @@ class Frontend:
         path = Path(address.removeprefix("unix:"))
         if not address.startswith("unix:") or not path.is_absolute():
             raise ClusterError(f"Clients cannot be served on {address!r}: give unix: and an absolute path.")
-        server = _make_server(self._kind, self._methods())
+        server = LeanServer(self._methods())
         try:
-            await server.serve(str(path))
+            await server.serve(path)
         except OSError as error:
             raise ClusterError(
                 f"Nobody can listen on {address}: does the folder exist, may you write to it, "
@@ -162,13 +159,13 @@ class Frontend:
             bytes_down=self._bytes_down,
         )
 
-    async def _ask(self, make: Callable[[SessionId, int], AnyRequest]) -> Result:
+    async def _ask(self, question: Question) -> Result:
         """Put one question, in a session of its own."""
         id_ = _new_session()
         answer = self._asked[id_] = asyncio.get_running_loop().create_future()
         self._submit(Open(id_, "control"))
         try:
-            self._submit(make(id_, 1))
+            self._submit(msgspec.structs.replace(question, session=id_, op=1))
             return await answer
         finally:
             self._asked.pop(id_, None)
@@ -176,28 +173,34 @@ class Frontend:
 
     # --- The session's stream -----------------------------------------------------------------
 
-    async def _session(self, call: calls.Call) -> None:
+    async def _session(self, call: Stream) -> None:
         session = self._begin(call)
         reason = _DISCONNECTED
         try:
-            await call.converse(session)
+            await call.each(session.receive)
+            session.acknowledge()
         except Refused as refused:
             reason = refused.failure.message
             raise
         finally:
             self._end(session, reason)
 
-    def _begin(self, call: calls.Call) -> Session:
+    def _begin(self, call: Stream) -> Session:
         metadata = _header(call, _SESSION_METADATA, pb.GrpcIfrtSessionMetadata)
         versions.check(metadata.version)
-        told = attributes.decode(metadata.initialization_data)
-        link = str(told.get("link", ""))
+        link = _told(metadata, "link")
         session = Session(
-            _new_session(), self._cluster(), HostBuffers(), self._submit, str(told.get("python", "")), link
+            _new_session(),
+            self._cluster(),
+            HostBuffers(),
+            self._submit,
+            call.write_nowait,
+            _told(metadata, "python"),
+            link,
         )
         self._sessions[session.id] = session
         self._sessions_total += 1
-        self._submit(Open(session.id, str(told.get("client", call.peer)), link))
+        self._submit(Open(session.id, _told(metadata, "client") or call.peer, link))
         return session
 
     def _end(self, session: Session, reason: str = "") -> None:
@@ -213,11 +216,11 @@ class Frontend:
     # jaxlib's client ends its session where an upload fails. A buffer that we do not take is therefore a failure of
     # the array that needs it, and the upload itself is well.
 
-    async def _get_version(self, call: calls.Call) -> None:
-        version = versions.negotiate(parse(pb.GrpcGetVersionRequest, await read_only(call), "a version"))
+    async def _get_version(self, call: Stream) -> None:
+        version = versions.negotiate(parse(pb.GrpcGetVersionRequest, await call.read_only(), "a version"))
         await call.write(pb.GrpcGetVersionResponse(version=version).SerializeToString())
 
-    async def _store(self, call: calls.Call) -> None:
+    async def _store(self, call: Stream) -> None:
         metadata = _header(call, _STORE_METADATA, pb.GrpcHostBufferStoreMetadata)
         buffers = self._buffers_of(metadata.session_id)
         handle = metadata.handle
@@ -232,7 +235,7 @@ class Frontend:
             raise
         await call.write(pb.GrpcHostBufferStoreResponse().SerializeToString())
 
-    async def _take_upload(self, call: calls.Call, buffers: HostBuffers, handle: int, upload: Upload) -> None:
+    async def _take_upload(self, call: Stream, buffers: HostBuffers, handle: int, upload: Upload) -> None:
         def take(data: Buffer) -> None:
             chunk = read_chunk(data)
             upload.add(chunk)
@@ -241,21 +244,21 @@ class Frontend:
         await call.each(take)
         buffers.store(handle, upload.whole())
 
-    async def _read_from_disk(self, call: calls.Call) -> None:
-        request = parse(pb.GrpcHostBufferReadFromDiskRequest, await read_only(call), "a request").metadata
+    async def _read_from_disk(self, call: Stream) -> None:
+        request = parse(pb.GrpcHostBufferReadFromDiskRequest, await call.read_only(), "a request").metadata
         buffers = self._buffers_of(request.session_id)
         buffers.check_new(request.handle)
         buffers.refuse(request.handle, Refused(Code.UNIMPLEMENTED, _NO_FILES))
         await call.write(pb.GrpcHostBufferReadFromDiskResponse().SerializeToString())
 
-    async def _lookup(self, call: calls.Call) -> None:
-        request = parse(pb.GrpcHostBufferLookupRequest, await read_only(call), "a request")
+    async def _lookup(self, call: Stream) -> None:
+        request = parse(pb.GrpcHostBufferLookupRequest, await call.read_only(), "a request")
         for chunk in self._buffers_of(request.session_id).chunks(request.handle):
             self._bytes_down += len(chunk)
             await call.write(chunk_head(len(chunk)), chunk)
 
-    async def _delete(self, call: calls.Call) -> None:
-        request = parse(pb.GrpcHostBufferDeleteRequest, await read_only(call), "a request")
+    async def _delete(self, call: Stream) -> None:
+        request = parse(pb.GrpcHostBufferDeleteRequest, await call.read_only(), "a request")
         self._buffers_of(request.session_id).delete(request.handle)
         await call.write(pb.GrpcHostBufferDeleteResponse().SerializeToString())
 
@@ -281,19 +284,16 @@ class Frontend:
         return methods
 
 
+def _told(metadata: pb.GrpcIfrtSessionMetadata, name: str) -> str:
+    """What our own client says of itself under that name; empty where it does not."""
+    return metadata.initialization_data.attributes[name].string_value.decode(errors="backslashreplace")
+
+
 def _new_session() -> SessionId:
     return secrets.randbits(62) + 1
 
 
-def _make_server(kind: ServerKind, methods: Methods) -> Server:
-    if kind == "grpcio":
-        from polypath.frontend.grpcio_server import GrpcioServer  # starts threads: only who wants it has them
-
-        return GrpcioServer(methods)
-    return LeanServer(methods)
-
-
-def _header(call: calls.Call, name: str, kind: type[_M]) -> _M:
+def _header(call: Stream, name: str, kind: type[_M]) -> _M:
     value = call.header(name)
     if value is None:
         raise invalid(f"The call has no header {name}: connect with stock jaxlib.")

@@ -1,7 +1,7 @@
 """One client: its requests in their order, and the responses to them.
 
-Owns the client's host buffers, what is not answered yet, and the queue of responses. Turns
-requests into events by the table in `requests`, and never decides anything about arrays.
+Owns the client's host buffers and what is not answered yet. Turns requests
+into events by the table in `requests`, and never decides anything about arrays.
 
 Reading stops at a request whose host buffers have not arrived (they come on streams of their
 own) until they have: so it and all after it wait in order, and the event loop does not. The
@@ -22,16 +22,15 @@ is not counted goes with the next that is.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from polypath.controller.events import AnyRequest, Close, Executed, MakeErrors, Result
-from polypath.frontend.calls import Wait
 from polypath.frontend.host_buffers import HostBuffers
+from polypath.frontend.http2_stream import Wait
 from polypath.frontend.refused import Buffer, Refused, invalid
 from polypath.frontend.requests import HANDLERS, Answer, Handler, Scope, status
 from polypath.frontend.shardings import Shardings
@@ -58,6 +57,8 @@ class _Pending(NamedTuple):
 
     handler: Handler
     body: Any
+    response: str
+    """The name of its response."""
     context: int
     counted: bool
     waited: bool = True
@@ -67,7 +68,7 @@ class _Pending(NamedTuple):
 
 
 class Session:
-    """The state of one client."""
+    """The state of one client, whose responses `write` takes."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Session:
         view: ClusterView,
         buffers: HostBuffers,
         submit: Submit,
+        write: Callable[[bytes], None],
         python: str = "",
         link: str = "",
     ) -> None:
@@ -86,16 +88,12 @@ class Session:
         self.refusals = 0
         self._scope = Scope(id_, view, buffers, Shardings(view), python)
         self._submit = submit
+        self._write = write
         self._pending: dict[int, _Pending] = {}
         self._next_seq_num = 0
         self._contexts: list[int] = []
-        self._responses: deque[bytes] = deque()
         self._acknowledgements: list[tuple[int, _Pending, Result]] = []
         """Results that the client does not wait for; made into responses when they are sent."""
-        self._awake = asyncio.Event()
-        self._wake: Callable[[], None] = self._awake.set
-        """Have the responses written, by `connect` or by `write_responses`."""
-        self._finished = False
         self._closed = False
 
     # --- Requests -----------------------------------------------------------------------------
@@ -112,17 +110,6 @@ class Session:
             raise invalid(_MALFORMED) from error
         return self.serve(request)
 
-    async def read_requests(self, stream: AsyncIterator[Buffer]) -> Refused | None:
-        """Serve the stream until it ends; return why where its bytes made no sense."""
-        async for data in stream:
-            try:
-                wait = self.receive(data)
-            except Refused as refused:
-                return refused
-            if wait is not None:
-                await wait()
-        return None
-
     def serve(self, request: pb.IfrtRequest) -> Wait | None:
         """Turn a request into an event, or say what it waits for."""
         self.requests += 1
@@ -137,7 +124,8 @@ class Session:
             self._reject(op, context, invalid(f"Operation {op} is not answered yet; its number is taken."))
             return None
         waited = not (handler.batched or (handler.makes and getattr(body, handler.makes)))
-        pending = _Pending(handler, body, context, self._is_counted(handler, kind, body), waited)
+        response = f"{kind.removesuffix('request')}response"
+        pending = _Pending(handler, body, response, context, self._is_counted(handler, kind, body), waited)
         buffers = handler.buffers(body) if handler.buffers else ()
         if buffers and not self.buffers.has_all(buffers):
             return partial(self._submit_once_stored, op, pending, buffers)
@@ -200,19 +188,18 @@ class Session:
     def _respond(self, op: int, pending: _Pending, result: Result) -> None:
         if pending.waited and result != _NO_NEWS:
             self._encode(op, pending, result)
-            self._wake()
             return
         self._acknowledgements.append((op, pending, result))
         if len(self._acknowledgements) == 1:
-            asyncio.get_running_loop().call_later(_PATIENCE, self._acknowledge)
+            asyncio.get_running_loop().call_later(_PATIENCE, self.acknowledge)
         elif len(self._acknowledgements) == _GATHERED:
-            self._acknowledge()
+            self.acknowledge()
 
-    def _acknowledge(self) -> None:
+    def acknowledge(self) -> None:
+        """Send the responses that were gathered."""
         for op, pending, result in self._acknowledgements:
             self._encode(op, pending, result)
         self._acknowledgements.clear()
-        self._wake()
 
     def _encode(self, op: int, pending: _Pending, result: Result) -> None:
         response = pb.IfrtResponse()
@@ -220,25 +207,27 @@ class Session:
             self._fail(response, result)
         else:
             try:
-                pending.handler.encode(self._scope, pending.body, result, response)
+                if pending.handler.encode is None:
+                    getattr(response, pending.response).SetInParent()
+                else:
+                    pending.handler.encode(self._scope, pending.body, result, response)
             except Refused as refused:
                 response.Clear()
                 self._fail(response, refused.failure)
         if pending.handler.kept:
             response.response_metadata.seq_num = _OUT_OF_THE_ROW
-        self._enqueue(op, pending.context, response, pending.counted)
+        self._send(op, pending.context, response, pending.counted)
 
     def _reject(self, op: int, context: int, refused: Refused) -> None:
         response = pb.IfrtResponse()
         self._fail(response, refused.failure)
-        self._enqueue(op, context, response, counted=False)
-        self._wake()
+        self._send(op, context, response, counted=False)
 
     def _fail(self, response: pb.IfrtResponse, failure: Failure) -> None:
         self.refusals += 1
         response.response_metadata.status.CopyFrom(status(failure))
 
-    def _enqueue(self, op: int, context: int, response: pb.IfrtResponse, counted: bool) -> None:
+    def _send(self, op: int, context: int, response: pb.IfrtResponse, counted: bool) -> None:
         metadata = response.response_metadata
         metadata.op_id = op
         if context:
@@ -249,34 +238,9 @@ class Session:
             if self._contexts:
                 metadata.destroyed_user_context_ids.extend(self._contexts)
                 self._contexts.clear()
-        self._responses.append(response.SerializeToString())
-
-    def connect(self, write: Callable[[bytes], None]) -> None:
-        """Give `write` the responses from now on, where they are made."""
-
-        def write_all() -> None:
-            while self._responses:
-                write(self._responses.popleft())
-
-        self._wake = write_all
-        write_all()
-
-    async def write_responses(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send the responses one by one, until `finish`."""
-        while True:
-            while self._responses:
-                await write(self._responses.popleft())
-            if self._finished:
-                return
-            self._awake.clear()
-            await self._awake.wait()
+        self._write(response.SerializeToString())
 
     # --- The end ------------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        """No request will come: write what is answered, then end."""
-        self._finished = True
-        self._acknowledge()
 
     def close(self) -> None:
         """Free everything, and tell the controller. The stream has ended."""
@@ -284,7 +248,6 @@ class Session:
             return
         self._closed = True
         self._pending.clear()
-        self._responses.clear()
         self._acknowledgements.clear()
         self.buffers.close()
         self._submit(Close(self.id))

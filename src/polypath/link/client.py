@@ -289,7 +289,7 @@ class Links:
         if place is None:
             incoming.skip(head.size)
             return
-        room = place[elements.box(box.start, box.shape)]
+        room = place[elements.slices(box.start, box.shape)]
         if room.nbytes != head.size:
             raise ValueError(f"{head.size} bytes came for a part of {room.nbytes}")
         elements.receive(incoming, room)

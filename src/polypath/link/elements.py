@@ -69,7 +69,7 @@ def pieces(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple[int, ...],
             yield (at, *start), (1, *part)
 
 
-def box(start: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+def slices(start: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
     """The index of that box."""
     return tuple(slice(at, at + size) for at, size in zip(start, shape, strict=True))
 
@@ -79,7 +79,7 @@ def _parts(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
         yield array
         return
     for start, shape in pieces(array.shape, _PIECE // array.itemsize):
-        yield array[box(start, shape)]
+        yield array[slices(start, shape)]
 
 
 def _memory(array: npt.NDArray[Any]) -> memoryview:

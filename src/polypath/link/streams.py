@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from polypath.link import protocol
 from polypath.link.protocol import Hello, Kind
@@ -25,83 +25,63 @@ _CIPHERTEXT: Final = 1 << 18
 """Bytes that are read or written at a time."""
 
 
-class Stream(Protocol):
-    """Bytes both ways, in order."""
-
-    def recv_into(self, buffer: memoryview, /) -> int:
-        """Wait for bytes; how many came, 0 at the end."""
-        ...
-
-    def sendall(self, data: Any, /) -> None:
-        """Send all; waits where the other end does not read."""
-        ...
-
-    def offer(self, data: bytes, /) -> bytes:
-        """Send what goes without waiting; what is left, and must go before anything else."""
-        ...
-
-    def settimeout(self, seconds: float | None, /) -> None:
-        """Let reading and sending raise TimeoutError where they wait longer; None for as long as it takes."""
-        ...
-
-    def shutdown(self) -> None:
-        """End the stream at both ends, whoever waits on it; from any thread."""
-        ...
-
-    def close(self) -> None:
-        """Free what it has; nobody may wait on it."""
-        ...
-
-    def fileno(self) -> int:
-        """The socket's descriptor."""
-        ...
-
-
-class PlainStream:
-    """A socket as it is."""
+class Stream:
+    """Bytes both ways, in order, on a socket as it is."""
 
     def __init__(self, plain: socket.socket) -> None:
         self._socket = plain
-        self.recv_into = plain.recv_into
-        self.sendall = plain.sendall
         self.settimeout = plain.settimeout
+        """Let reading and sending raise TimeoutError where they wait longer; None for as long as it takes."""
         self.close = plain.close
-        self.fileno = plain.fileno
+        """Free what it has; nobody may wait on it."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Wait for bytes; how many came, 0 at the end."""
+        return self._socket.recv_into(buffer)
+
+    def sendall(self, data: Any, /) -> None:
+        """Send all; waits where the other end does not read."""
+        self._socket.sendall(data)
 
     def offer(self, data: bytes, /) -> bytes:
+        """Send what goes without waiting; what is left, and must go before anything else."""
         try:
             return data[self._socket.send(data, socket.MSG_DONTWAIT) :]
         except BlockingIOError:
             return data
 
     def shutdown(self) -> None:
+        """End the stream at both ends, whoever waits on it; from any thread."""
         wake(self._socket)
 
 
-class TlsStream:
+class TlsStream(Stream):
     """TLS over a socket. OpenSSL's own sockets cannot be read and written at a time by Python's threads."""
 
-    def __init__(self, plain: socket.socket, context: ssl.SSLContext, *, server: bool) -> None:
-        self._socket = plain
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext, timeout: float, *, server: bool) -> None:
+        """Agree on keys, in steps of at most `timeout` seconds.
+
+        Raises:
+            OSError: the other end is not who it should be, or is gone.
+        """
+        super().__init__(plain)
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_side=server)
         self._buffer = memoryview(bytearray(_CIPHERTEXT))
-        self.settimeout = plain.settimeout
-        self.close = plain.close
-        self.fileno = plain.fileno
-
-    def handshake(self) -> None:
-        """Agree on keys.
-
-        Raises:
-            OSError: the other end is not who it should be, or is gone.
-        """
-        while not self._step(self._tls.do_handshake, ssl.SSLWantReadError):
-            self._flush()
-            self._receive()
-        self._flush()
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.settimeout(timeout)
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                plain.sendall(self._to_send.read())
+                self._receive()
+            else:
+                break
+        plain.sendall(self._to_send.read())
+        plain.settimeout(None)
 
     def recv_into(self, buffer: memoryview, /) -> int:
         while True:
@@ -127,17 +107,6 @@ class TlsStream:
     def offer(self, data: bytes, /) -> bytes:
         return data  # What is encrypted has to go.
 
-    def shutdown(self) -> None:
-        wake(self._socket)
-
-    def _step(self, step: Callable[[], object], waits: type[Exception]) -> bool:
-        try:
-            with self._lock:
-                step()
-        except waits:
-            return False
-        return True
-
     def _receive(self) -> int:
         size = self._socket.recv_into(self._buffer)
         with self._lock:
@@ -146,11 +115,6 @@ class TlsStream:
             else:
                 self._received.write_eof()
         return size
-
-    def _flush(self) -> None:
-        with self._lock:
-            ready = self._to_send.read()
-        self._socket.sendall(ready)
 
 
 def connect(address: str, certificate: str, timeout: float = CONNECT_TIMEOUT) -> Stream:
@@ -162,15 +126,11 @@ def connect(address: str, certificate: str, timeout: float = CONNECT_TIMEOUT) ->
         OSError: nobody can be reached there, or it is somebody else.
     """
     if not address.startswith(TCP):
-        return PlainStream(_connect_unix(address.removeprefix(UNIX)))
+        return Stream(_connect_unix(address.removeprefix(UNIX)))
     host, _, port = address.removeprefix(TCP).rpartition(":")
     plain = socket.create_connection((host.strip("[]"), int(port)), timeout)
     with _closing_on_error(plain):
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream = TlsStream(plain, client_context(certificate), server=False)
-        stream.handshake()
-        plain.settimeout(None)
-    return stream
+        return TlsStream(plain, client_context(certificate), timeout, server=False)
 
 
 def connect_through(head: str, hello: Hello) -> Stream:
@@ -182,7 +142,7 @@ def connect_through(head: str, hello: Hello) -> Stream:
     plain = _connect_unix(head.removeprefix(UNIX))
     with _closing_on_error(plain):
         plain.sendall(protocol.pack(Kind.HELLO, note=protocol.encode(hello)))
-    return PlainStream(plain)
+    return Stream(plain)
 
 
 def _connect_unix(path: str) -> socket.socket:
@@ -237,13 +197,8 @@ class Listener:
             with _closing_on_error(plain):
                 if context is None:
                     widen(plain)
-                    return PlainStream(plain)
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                plain.settimeout(CONNECT_TIMEOUT)
-                stream = TlsStream(plain, context, server=True)
-                stream.handshake()
-                plain.settimeout(None)
-                return stream
+                    return Stream(plain)
+                return TlsStream(plain, context, CONNECT_TIMEOUT, server=True)
 
         return make
 

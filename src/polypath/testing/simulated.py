@@ -267,4 +267,4 @@ class SimulatedCluster:
 
 def _program(devices: tuple[DeviceId, ...], outputs: int) -> ProgramInfo:
     spec = ArraySpec("float32", (8,), Sharding(devices, fully_replicated=True))
-    return ProgramInfo("simulated", b"", devices, (spec,) * outputs, None, None, None, None, (), (), None, 0)
+    return ProgramInfo("simulated", devices, (spec,) * outputs)

@@ -12,7 +12,6 @@ import collections
 import contextlib
 import hmac
 import logging
-import os
 import select
 import socket
 import threading
@@ -70,13 +69,11 @@ class HeadStreams:
 
     def send(self, hosts: Iterable[HostId], sequence: int, data: Buffer, tail: Buffer = b"") -> int:
         parts = (COMMAND_HEAD.pack(len(data) + len(tail), sequence), data, tail)
-        workers, sent, gone = self._workers, 0, False
+        workers, sent = self._workers, 0
         for host in hosts:
             if connection := workers.get(host):
-                gone |= connection.send(parts)
+                connection.send(parts)
                 sent += 1
-        if gone:
-            os.sched_yield()  # A worker has been woken, maybe on this core.
         return sent
 
     def close(self) -> None:
@@ -180,20 +177,16 @@ class _Connection(asyncio.BufferedProtocol):
             self._links.refuse(error)
             self.close()
 
-    def send(self, parts: Iterable[Buffer]) -> bool:
-        """Send: the first of a turn of the loop at once, so that the worker wakes meanwhile, the rest at its end.
-
-        Whether it has gone.
-        """
+    def send(self, parts: Iterable[Buffer]) -> None:
+        """Send: the first of a turn of the loop at once, so that the worker wakes meanwhile, the rest at its end."""
         self._out += parts
         if not self._gathering:
             self._gathering = True
             self._loop.call_soon(self._end_turn)
         if self._written:
-            return False
+            return
         self._written = True
         self._flush()
-        return True
 
     def _end_turn(self) -> None:
         self._gathering = self._written = False

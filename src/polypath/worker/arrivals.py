@@ -5,7 +5,6 @@ Whoever applies the command goes on at once. Each shard is pending until it has 
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 
 import numpy as np
@@ -18,7 +17,7 @@ from polypath.worker.executors.base import Executor
 from polypath.worker.failures import failure_of
 from polypath.worker.host import numpy_dtype
 from polypath.worker.store import Shard, Store, Value
-from polypath.worker.waits import Pending, Waits
+from polypath.worker.waits import Countdown, Pending, Waits
 
 
 class Arrivals:
@@ -42,15 +41,17 @@ class Arrivals:
                 groups.append((shape, group))
                 shards.update(group)
         self._store.set(command.out, Value(shards))
-        arrival = _Arrival(len(groups))
+        failures: list[Failure] = []
+        arrival = Countdown(len(groups), partial(self._end, command, failures))
         for shape, group in groups:
-            came = partial(self._came, command, arrival, shape, group)
+            came = partial(self._came, command, arrival, failures, shape, group)
             self._links.claim(command.session, command.number, group, came)
 
     def _came(
         self,
         command: Take,
-        arrival: _Arrival,
+        arrival: Countdown,
+        failures: list[Failure],
         shape: tuple[int, ...],
         group: dict[DeviceId, Pending],
         pushed: Pushed,
@@ -59,13 +60,16 @@ class Arrivals:
         made = self._put(command, shape, group, pushed)
         for device, pending in group.items():
             pending.resolve(made if isinstance(made, Failure) else made[device])
-        if not arrival.end_one(made if isinstance(made, Failure) else None):
-            return
-        if arrival.failure is None:
+        if isinstance(made, Failure):
+            failures.append(made)
+        arrival.one_came()
+
+    def _end(self, command: Take, failures: list[Failure]) -> None:
+        if not failures:
             self._links.done(command.session, command.number, command.of)
         else:
             # Also for the other hosts, which would run programs with their part of it.
-            self._report_failed((command.out,), arrival.failure, False)
+            self._report_failed((command.out,), failures[0], False)
             self._links.failed(command.session, command.number)
 
     def _put(
@@ -78,20 +82,3 @@ class Arrivals:
             return {device: self._executor.put(array, device, command.memory_kind, None) for device in group}
         except Exception as error:
             return failure_of(error)
-
-
-class _Arrival:
-    """How much of an array has still to come."""
-
-    def __init__(self, shards: int) -> None:
-        self._lock = threading.Lock()
-        self._left = shards
-        self.failure: Failure | None = None
-        """The first, if there was one."""
-
-    def end_one(self, failure: Failure | None) -> bool:
-        """One shard has come, or will not; whether it was the last."""
-        with self._lock:
-            self.failure = self.failure or failure
-            self._left -= 1
-            return not self._left

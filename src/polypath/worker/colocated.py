@@ -45,14 +45,7 @@ class _Function(Program):
             fingerprint=hashlib.sha256(source.program).digest(),
             devices=source.devices,
             outputs=program.outputs,
-            parameter_shardings=None,
-            output_shardings=None,
-            parameter_layouts=None,
-            output_layouts=None,
             output_memory_kinds=tuple(out.sharding.memory_kind for out in program.outputs),
-            donated=(),
-            memory_stats=None,
-            code_size=0,
         )
         self.parameters = ()
         self.call: Callable[..., Any] | None = None

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 
 from polypath.types import ProgramKind
+from polypath.worker.waits import Countdown
 
 _log = logging.getLogger(__name__)
 
@@ -126,20 +127,6 @@ class Lanes:
             job()
             return
         # The last of the lanes to get there runs it.
-        arrivals = _Arrivals(len(busy), job)
+        lanes = Countdown(len(busy), job)
         for lane in busy:
-            lane.submit(arrivals.arrive)
-
-
-class _Arrivals:
-    def __init__(self, expected: int, job: Job) -> None:
-        self._missing = expected
-        self._job = job
-        self._lock = threading.Lock()
-
-    def arrive(self) -> None:
-        with self._lock:
-            self._missing -= 1
-            last = not self._missing
-        if last:
-            self._job()
+            lane.submit(lanes.one_came)

@@ -1,6 +1,5 @@
 """The few XLA protos a worker reads or writes by hand, by field number.
 
-The worker knows no protobuf schema (the frontend does); these are small and stable.
 Numbers are from `xla/xla_data.proto`, `xla/service/hlo.proto`,
 `xla/pjrt/proto/executable_metadata.proto` and IFRT proxy's `StringArrayContents`.
 """
@@ -9,87 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from polypath.protos import fields, number, packed, repeated, varint
+
 REPLICATED = b""
 """An `OpSharding` of type REPLICATED, its default."""
-
-
-def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a message: number, and a varint's value or the bytes of anything longer.
-
-    Raises:
-        ValueError: the message is truncated or malformed.
-    """
-    view, at = memoryview(data), 0
-    while at < len(view):
-        key, at = _varint(view, at)
-        match key & 7:
-            case 0:
-                value, at = _varint(view, at)
-                yield key >> 3, value
-                continue
-            case 1:
-                size = 8
-            case 2:
-                size, at = _varint(view, at)
-            case 5:
-                size = 4
-            case kind:
-                raise ValueError(f"a protobuf message has a field of unknown wire type {kind}")
-        if at + size > len(view):
-            raise ValueError("a protobuf message is truncated")
-        yield key >> 3, view[at : at + size]
-        at += size
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if at >= len(view) or shift > 63:
-            raise ValueError("a protobuf message is truncated")
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def repeated(data: bytes | memoryview, number: int) -> tuple[int, ...]:
-    """A repeated integer field, packed or not."""
-    found: list[int] = []
-    for field, value in fields(data):
-        if field != number:
-            continue
-        if isinstance(value, int):
-            found.append(value)
-            continue
-        at = 0
-        while at < len(value):
-            item, at = _varint(value, at)
-            found.append(item)
-    return tuple(found)
-
-
-def varint(value: int) -> bytes:
-    """A non-negative number, as the wire has it (a negative one as its 64-bit complement)."""
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def number(field: int, value: int) -> bytes:
-    """An integer field; absent where it is zero, as proto3 has it."""
-    return varint(field << 3) + varint(value) if value else b""
-
-
-def packed(field: int, values: Sequence[int]) -> bytes:
-    """A packed repeated integer field."""
-    body = b"".join(map(varint, values))
-    return varint(field << 3 | 2) + varint(len(body)) + body if body else b""
 
 
 def layout(minor_to_major: Sequence[int]) -> bytes:

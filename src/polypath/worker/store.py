@@ -26,9 +26,10 @@ ShardType = tuple[str, tuple[int, ...]]
 class Place(ABC):
     """The devices of a program, in its order, and how a whole over them falls into shards."""
 
-    devices: tuple[DeviceId, ...]
-    local: tuple[DeviceId, ...]
-    """Those of this worker, in the same order."""
+    def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...]) -> None:
+        """`local` are those of this worker, in the same order."""
+        self.devices = devices
+        self.local = local
 
     @abstractmethod
     def split(self, whole: Any) -> list[Shard]:

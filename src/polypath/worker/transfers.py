@@ -6,7 +6,6 @@ on a thread, and its result is pending until then.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from polypath.link.elements import slices
 from polypath.messages import Bitcast, Copy, Piece, Reshard, Target
 from polypath.types import Code, DeviceId, Failure, ValueId
 from polypath.worker.executors.base import Executor
@@ -23,7 +23,7 @@ from polypath.worker.host import OPAQUE, numpy_dtype
 from polypath.worker.lanes import Lanes
 from polypath.worker.peers import Header, PeerPost, tag_of
 from polypath.worker.store import Shard, Store, Value
-from polypath.worker.waits import Pending, Waits
+from polypath.worker.waits import Countdown, Pending, Waits
 
 
 class Transfers:
@@ -131,7 +131,7 @@ class Transfers:
         except WorkerFailure as error:
             for source, device, piece in pieces:
                 if source in self._local and device not in self._local:
-                    self._post.send(device, tag_of(out, device, piece), Header("", (), error.failure))
+                    self._send(device, tag_of(out, device, piece), error.failure)
             raise
         return found
 
@@ -195,28 +195,33 @@ class Transfers:
 
     # --- On a thread
 
+    def _elements(self, held: Shard | Failure) -> npt.NDArray[Any] | Failure:
+        """As `fetch`, but what went wrong is given back."""
+        try:
+            return self.fetch(held)
+        except Exception as error:
+            return failure_of(error)
+
     def _over_host(self, put: _Put, held: Held) -> None:
         (shard,) = held.values()
-        try:
-            array = self.fetch(shard)
-        except Exception as error:
-            put(failure_of(error))
-        else:
-            put(array)
+        put(self._elements(shard))
 
     def _send_whole(self, tag: str, held: Held) -> None:
         ((device, shard),) = held.items()
-        try:
-            if isinstance(shard, bytes):
-                self._post.send(device, tag, Header(OPAQUE[0], ()), shard)
-            else:
-                self._send_array(device, tag, self.fetch(shard))
-        except Exception as error:
-            self._post.send(device, tag, Header("", (), failure_of(error)))
+        if isinstance(shard, bytes):
+            self._post.send(device, tag, Header(OPAQUE[0], ()), shard)
+        else:
+            self._send(device, tag, self._elements(shard))
 
-    def _send_array(self, device: DeviceId, tag: str, array: npt.NDArray[Any]) -> None:
-        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        self._post.send(device, tag, Header(str(array.dtype), array.shape), flat.data)
+    def _send(self, device: DeviceId, tag: str, array: npt.NDArray[Any] | Failure) -> None:
+        if not isinstance(array, Failure):
+            try:
+                flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                self._post.send(device, tag, Header(str(array.dtype), array.shape), flat.data)
+                return
+            except Exception as error:
+                array = failure_of(error)
+        self._post.send(device, tag, Header("", (), array))
 
     def _receive_whole(self, pending: Pending, device: DeviceId, memory_kind: str) -> _Receive:
         put = self._put_into(pending, device, memory_kind)
@@ -232,21 +237,14 @@ class Transfers:
         return receive
 
     def _cut(self, out: ValueId, boxes: list[tuple[Target, int, Piece, _Assembly | None]], held: Held) -> None:
-        arrays: dict[DeviceId, npt.NDArray[Any] | Failure] = {}
-        for source, shard in held.items():
-            try:
-                arrays[source] = self.fetch(shard)
-            except Exception as error:
-                arrays[source] = failure_of(error)
+        arrays = {source: self._elements(shard) for source, shard in held.items()}
         for target, index, piece, assembly in boxes:
             array = arrays[piece.source]
-            box = array if isinstance(array, Failure) else array[_slices(piece.source_start, piece.shape)]
+            part = array if isinstance(array, Failure) else array[slices(piece.source_start, piece.shape)]
             if assembly is not None:
-                assembly.add(piece, box)
-            elif isinstance(box, Failure):
-                self._post.send(target.device, tag_of(out, target.device, index), Header("", (), box))
+                assembly.add(piece, part)
             else:
-                self._send_array(target.device, tag_of(out, target.device, index), box)
+                self._send(target.device, tag_of(out, target.device, index), part)
 
     def _view(self, dtype: str, shape: tuple[int, ...], put: _Put, held: Held) -> None:
         (shard,) = held.values()
@@ -267,32 +265,20 @@ _Put = Callable[[npt.NDArray[Any] | Failure], None]
 _Receive = Callable[[Header, bytes | memoryview], None]
 
 
-def _slices(start: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(slice(at, at + size) for at, size in zip(start, shape, strict=True))
-
-
 class _Assembly:
     """A shard that is put together from pieces, which come in any order and from any thread."""
 
     def __init__(self, target: Target, dtype: str, put: _Put) -> None:
         self._array: npt.NDArray[Any] = np.empty(target.shape, numpy_dtype(dtype))
-        self._put = put
-        self._missing = len(target.pieces)
         self._failure: Failure | None = None
-        self._lock = threading.Lock()
-        if not self._missing:
-            put(self._array)
+        self._pieces = Countdown(len(target.pieces), lambda: put(self._failure or self._array))
 
-    def add(self, piece: Piece, box: npt.NDArray[Any] | Failure) -> None:
-        if isinstance(box, Failure):
-            self._failure = box
+    def add(self, piece: Piece, elements: npt.NDArray[Any] | Failure) -> None:
+        if isinstance(elements, Failure):
+            self._failure = elements
         else:
-            self._array[_slices(piece.target_start, piece.shape)] = box
-        with self._lock:
-            self._missing -= 1
-            last = not self._missing
-        if last:
-            self._put(self._failure or self._array)
+            self._array[slices(piece.target_start, piece.shape)] = elements
+        self._pieces.one_came()
 
     def receiver(self, piece: Piece) -> _Receive:
         def receive(header: Header, data: bytes | memoryview) -> None:

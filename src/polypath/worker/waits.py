@@ -80,6 +80,25 @@ class Waits:
             os.eventfd_write(self._event, 1)
 
 
+class Countdown:
+    """Calls `then` once `count` things have come, on the thread of the last; at once where there are none."""
+
+    def __init__(self, count: int, then: Callable[[], None]) -> None:
+        self._left = count
+        self._then = then
+        self._lock = threading.Lock()
+        if not count:
+            then()
+
+    def one_came(self) -> None:
+        """From any thread."""
+        with self._lock:
+            self._left -= 1
+            last = not self._left
+        if last:
+            self._then()
+
+
 class Pending:
     """A shard that is on its way: from another worker, or put together beside the log."""
 

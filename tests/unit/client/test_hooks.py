@@ -11,7 +11,7 @@ from polypath.client.together import _Group
 
 
 def transfers(answer: bytes | None) -> mock.Mock:
-    return mock.Mock(wait_for=mock.Mock(return_value=answer))
+    return mock.Mock(**{"links.wait.return_value": answer})
 
 
 def test_what_landed_together_is_told_apart_whatever_the_order() -> None:
@@ -32,4 +32,4 @@ def test_what_does_not_land_is_left_to_jaxlib() -> None:
     group = _Group(gone, [jnp.ones(2), jnp.ones(3)])
     group.request = mock.Mock()
     assert [group.elements(place) for place in (0, 1)] == [None, None]
-    gone.wait_for.assert_called_once_with(group.request)
+    gone.links.wait.assert_called_once_with(group.request)

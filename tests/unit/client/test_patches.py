@@ -20,7 +20,7 @@ from jax._src import dispatch
 
 from polypath import client as client_package
 from polypath.client.hooks import patches
-from polypath.client.hooks.patches import Installed, Overlay, Patch, getter, is_jaxs_own, overlay
+from polypath.client.hooks.patches import Installed, Overlay, Patch, Replacement, getter, is_jaxs_own, overlay
 from polypath.client.session import Session
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "patches.md"
@@ -60,11 +60,11 @@ def _nothing_left_out() -> Iterator[None]:
     patches.left_out.clear()
 
 
-def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args: ("hooked", original(*args))
+def hooked(original: Callable[..., Any], *args: Any) -> tuple[str, Any]:
+    return "hooked", original(*args)
 
 
-def patch(name: Any, how: Callable[[Any], Any] = wrap, owner: str = "patched", **more: Any) -> Patch:
+def patch(name: Any, how: Callable[..., Any] | Replacement = hooked, owner: str = "patched", **more: Any) -> Patch:
     return Patch(owner, name, how, "To test it.", **more)
 
 
@@ -77,10 +77,10 @@ def test_all_kinds_are_put_in_place_and_undone(target: Any) -> None:
     installed = put(
         patch("function"),
         patch("other", overlay(replaced="after")),
-        patch(int, lambda original: (original, "after"), "patched:handlers"),
-        patch("name", getter(wrap), "patched:Thing"),
-        patch("inherited", wrap, "patched:Thing"),
-        patch("new", lambda _: "added", adds=True),
+        patch(int, Replacement(lambda original: (original, "after")), "patched:handlers"),
+        patch("name", getter(hooked), "patched:Thing"),
+        patch("inherited", hooked, "patched:Thing"),
+        patch("new", Replacement(lambda _: "added"), adds=True),
     )
     assert target.function("ab") == ("hooked", 2)
     assert (target.other.kept, target.other.replaced) == ("kept", "after")
@@ -129,7 +129,7 @@ def test_a_shortcut_takes_the_place_of_jaxs_own() -> None:
 
 
 def test_what_is_added_is_added_only_where_it_is_missing(target: Any) -> None:
-    put(patch("function", lambda _: "added", adds=True))
+    put(patch("function", Replacement(lambda _: "added"), adds=True))
     assert target.function is len
 
 

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from polypath.controller.partition import Box, intersection, shard_boxes, shard_shapes
+from polypath.controller.partition import intersection, shard_boxes, shard_shapes
 from polypath.errors import ProtocolError
+from polypath.link.protocol import Box
 from polypath.types import Sharding
 
 # In a process of its own: JAX is configured once per process.

@@ -3,11 +3,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import pytest
-
-from polypath.frontend.calls import ServerKind
 
 
 @pytest.fixture
@@ -23,9 +20,3 @@ def folder() -> Iterator[Path]:
         finally:
             if lower != path:
                 lower.rename(path)
-
-
-@pytest.fixture(params=get_args(ServerKind))
-def server(request: pytest.FixtureRequest) -> str:
-    """Each gRPC server that the frontend can be on."""
-    return request.param

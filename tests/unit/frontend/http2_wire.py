@@ -10,8 +10,8 @@ import hpack
 
 from polypath.aio import TaskSet
 from polypath.frontend import http2_frames as h2
-from polypath.frontend.calls import Methods
 from polypath.frontend.http2 import Connection
+from polypath.frontend.http2_stream import Methods
 
 START = h2.PREFACE + h2.settings(())
 

@@ -99,9 +99,10 @@ def test_cpu_devices_beside_accelerators_are_listed() -> None:
     view = ClusterView("gpus", Platform("cuda", "cuda 13", "0.10.2", {}), devices)
     assert view.default_devices(2) == (0, 1)
     controller = fakes.FakeController()
-    session = Session(7, view, HostBuffers(), controller.submit)
+    written: list[bytes] = []
+    session = Session(7, view, HostBuffers(), controller.submit, written.append)
     session.serve(pb.IfrtRequest(request_metadata=pb.RequestMetadata(op_id=1), init_request=pb.InitRequest()))
-    (data,) = session._responses
+    (data,) = written
     init = pb.IfrtResponse.FromString(data).init_response
     # JAX takes the addressable ones of the primary ones for jax.devices(), and finds the others by their kind.
     assert list(init.primary_device_ids) == [0, 1]

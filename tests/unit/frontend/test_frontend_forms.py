@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polypath.frontend import attributes, dtypes, layouts, shardings
-from polypath.frontend.fingerprint import fingerprint64
 from polypath.frontend.refused import Refused
+from polypath.frontend.requests.client import platform_id
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.types import Sharding
 
@@ -110,15 +110,21 @@ def test_layouts_in_messages() -> None:
     assert layouts.to_text(layouts.decode(pb.LayoutProto(serialized_layout=serialized))) == b"{1,0}"
 
 
-def test_attributes_there_and_back() -> None:
+def test_attributes_keep_their_kinds() -> None:
     values = {"a": True, "b": -5, "c": 0.5, "d": "text", "e": (1, 2), "f": ()}
     out = pb.AttributeMapProto()
     attributes.encode(values, out)
-    assert attributes.decode(out) == values
-    assert isinstance(attributes.decode(out)["a"], bool)
+    kinds = {name: value.WhichOneof("value") for name, value in out.attributes.items()}
+    assert kinds == {
+        "a": "bool_value", "b": "int64_value", "c": "float_value", "d": "string_value",
+        "e": "int64_list_value", "f": "int64_list_value",
+    }  # fmt: skip
+    found = out.attributes
+    assert (found["a"].bool_value, found["b"].int64_value, found["c"].float_value) == (True, -5, 0.5)
+    assert (found["d"].string_value, tuple(found["e"].int64_list_value.elements)) == (b"text", (1, 2))
 
 
-def test_fingerprints_differ_and_stay() -> None:
-    found = {name: fingerprint64(name) for name in ("", "cpu", "tpu", "cuda", "rocm", "a longer name")}
+def test_platforms_have_numbers_that_differ() -> None:
+    found = {name: platform_id(name) for name in ("", "cpu", "tpu", "cuda", "rocm", "a longer name")}
     assert len(set(found.values())) == len(found)
     assert all(0 < value < 2**64 for value in found.values())

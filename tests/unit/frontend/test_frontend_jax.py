@@ -14,7 +14,6 @@ import pytest
 
 from polypath.controller import events
 from polypath.frontend import ClusterView, Frontend, host_buffers
-from polypath.frontend.calls import ServerKind
 from polypath.types import Code, Failure, Platform
 
 SCRIPT = Path(__file__).with_name("jax_client.py")
@@ -22,10 +21,10 @@ SCRIPT = Path(__file__).with_name("jax_client.py")
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, server: ServerKind, controller: fakes.FakeController, view: ClusterView | None = None
+    folder: Path, controller: fakes.FakeController, view: ClusterView | None = None
 ) -> AsyncIterator[tuple[Frontend, str]]:
     seen = view or fakes.view()
-    frontend = Frontend(controller.submit, lambda: seen, server=server)
+    frontend = Frontend(controller.submit, lambda: seen)
     controller.deliver = frontend.deliver
     address = f"unix:{folder}/stock.sock"
     await frontend.serve(address)
@@ -64,14 +63,13 @@ async def run_jax(address: str, *args: str, **env: str) -> tuple[int | None, str
 
 def jax_on(
     folder: Path,
-    server: ServerKind,
     controller: fakes.FakeController,
     *args: str,
     view: ClusterView | None = None,
     **env: str,
 ) -> str:
     async def main() -> tuple[int | None, str, str]:
-        async with serving(folder, server, controller, view) as (_, address):
+        async with serving(folder, controller, view) as (_, address):
             return await run_jax(address, *args, **env)
 
     status, output, logged = asyncio.run(main())
@@ -81,8 +79,8 @@ def jax_on(
     return output
 
 
-def test_devices(folder: Path, server: ServerKind) -> None:
-    lines = jax_on(folder, server, fakes.FakeController(), "devices").splitlines()
+def test_devices(folder: Path) -> None:
+    lines = jax_on(folder, fakes.FakeController(), "devices").splitlines()
     assert lines == [
         "CpuDevice(id=0) cpu:0 0 cpu cpu 0 ['device', 'pinned_host', 'unpinned_host']",
         "device 0 [1, 2] True 1.5",
@@ -92,16 +90,13 @@ def test_devices(folder: Path, server: ServerKind) -> None:
     ]
 
 
-def test_arrays_of_every_type_go_and_come_back(folder: Path, server: ServerKind) -> None:
-    assert "{CpuDevice(id=1)} [1.0, 1.0, 1.0, 1.0]\ndone True" in jax_on(
-        folder, server, fakes.FakeController(), "arrays"
-    )
+def test_arrays_of_every_type_go_and_come_back(folder: Path) -> None:
+    assert "{CpuDevice(id=1)} [1.0, 1.0, 1.0, 1.0]\ndone True" in jax_on(folder, fakes.FakeController(), "arrays")
 
 
-def test_files_of_arrays_are_refused_in_one_sentence(folder: Path, server: ServerKind, tmp_path: Path) -> None:
+def test_files_of_arrays_are_refused_in_one_sentence(folder: Path, tmp_path: Path) -> None:
     output = jax_on(
         folder,
-        server,
         fakes.FakeController(),
         "refused",
         IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY=str(tmp_path),
@@ -110,17 +105,15 @@ def test_files_of_arrays_are_refused_in_one_sentence(folder: Path, server: Serve
     assert "unset IFRT_PROXY_GRPC_LARGE_TRANSFER_OPTIMIZATION_DIRECTORY" in output
 
 
-def test_an_array_that_is_too_large_is_refused_in_one_sentence(
-    folder: Path, server: ServerKind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_array_that_is_too_large_is_refused_in_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_buffers, "MOST_INLINE", 1 << 20)
-    output = jax_on(folder, server, fakes.FakeController(), "refused")
+    output = jax_on(folder, fakes.FakeController(), "refused")
     assert "A host buffer of 12000000 bytes is too large for a cluster" in output
 
 
-def test_a_program_runs(folder: Path, server: ServerKind) -> None:
+def test_a_program_runs(folder: Path) -> None:
     controller = fakes.FakeController()
-    output = jax_on(folder, server, controller, "run")
+    output = jax_on(folder, controller, "run")
     assert output.splitlines()[0] == "[1.0, 2.0, 3.0, 4.0]"
     assert "{'flops': 4.0} HloModule jit_add" in output
     runs = controller.of(events.Execute)
@@ -128,23 +121,23 @@ def test_a_program_runs(folder: Path, server: ServerKind) -> None:
     assert controller.of(events.Compile)[0].devices == (0,)
 
 
-def test_errors_reach_the_user_with_their_text(folder: Path, server: ServerKind) -> None:
+def test_errors_reach_the_user_with_their_text(folder: Path) -> None:
     controller = fakes.FakeController()
     controller.answers = {
         events.Compile: Failure(Code.INTERNAL, "the compiler fell over on host 1"),
         events.Fetch: Failure(Code.DATA_LOSS, "host 1 was lost"),
     }
-    assert jax_on(folder, server, controller, "errors").splitlines() == [
+    assert jax_on(folder, controller, "errors").splitlines() == [
         "compile: INTERNAL: the compiler fell over on host 1",
         "value: DATA_LOSS: host 1 was lost",
         "float32",
     ]
 
 
-def test_a_cluster_without_devices_refuses(folder: Path, server: ServerKind) -> None:
+def test_a_cluster_without_devices_refuses(folder: Path) -> None:
     async def main() -> tuple[int | None, str, str]:
         empty = ClusterView("test", Platform("cpu", "", "", {}), ())
-        async with serving(folder, server, fakes.FakeController(), empty) as (_, address):
+        async with serving(folder, fakes.FakeController(), empty) as (_, address):
             return await run_jax(address, "devices", CONNECT_SECONDS="1")
 
     status, _, logged = asyncio.run(main())
@@ -152,12 +145,12 @@ def test_a_cluster_without_devices_refuses(folder: Path, server: ServerKind) -> 
     assert "Cluster test has no devices yet" in logged
 
 
-def test_a_killed_client_is_closed_once(folder: Path, server: ServerKind) -> None:
+def test_a_killed_client_is_closed_once(folder: Path) -> None:
     controller = fakes.FakeController()
     closed = asyncio.Event()
 
     async def main() -> None:
-        async with serving(folder, server, controller) as (frontend, address):
+        async with serving(folder, controller) as (frontend, address):
             submit = controller.submit
 
             def watch(event: object) -> None:

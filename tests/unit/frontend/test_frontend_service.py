@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from polypath.controller import events
 from polypath.errors import ClusterError, NotRunning
 from polypath.frontend import Control, Frontend, control_client
-from polypath.frontend.calls import ServerKind
 from polypath.frontend.refused import Refused, parse
 from polypath.frontend.versions import check, negotiate
 from polypath.frontend.wire import ifrt_pb2 as pb
@@ -81,11 +80,11 @@ async def _code(call: object) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details() or ""
 
 
-def test_the_service(folder: Path, server: ServerKind) -> None:
+def test_the_service(folder: Path) -> None:
     controller = fakes.FakeController()
 
     async def main() -> None:
-        frontend = Frontend(controller.submit, lambda: fakes.view(1), server=server)
+        frontend = Frontend(controller.submit, lambda: fakes.view(1))
         controller.deliver = frontend.deliver
         address = f"unix:{folder}/stock.sock"
         await frontend.serve(address)
@@ -174,9 +173,9 @@ async def _buffers(channel: grpc.aio.Channel, session: int, folder: Path) -> Non
     assert (await _code(delete(gone)))[0] == grpc.StatusCode.NOT_FOUND
 
 
-def test_addresses_that_cannot_be_served(folder: Path, server: ServerKind) -> None:
+def test_addresses_that_cannot_be_served(folder: Path) -> None:
     async def main() -> None:
-        frontend = Frontend(lambda event: None, fakes.view, server=server)
+        frontend = Frontend(lambda event: None, fakes.view)
         for address in ("localhost:80", "unix:relative.sock", f"unix:{folder}/none/a.sock"):
             with pytest.raises(ClusterError):
                 await frontend.serve(address)
@@ -185,11 +184,11 @@ def test_addresses_that_cannot_be_served(folder: Path, server: ServerKind) -> No
     asyncio.run(main())
 
 
-def test_control(folder: Path, server: ServerKind) -> None:
+def test_control(folder: Path) -> None:
     address = f"unix:{folder}/stock.sock"
 
     async def main() -> None:
-        frontend = Frontend(lambda event: None, fakes.view, control=Control(Status), server=server)
+        frontend = Frontend(lambda event: None, fakes.view, control=Control(Status))
         await frontend.serve(address)
         assert await asyncio.to_thread(control_client.status, address) == b'{"hosts":2}'
         await frontend.stop()
@@ -199,7 +198,7 @@ def test_control(folder: Path, server: ServerKind) -> None:
         control_client.status(address)
 
 
-def test_a_client_that_is_killed_in_an_upload_ends_its_session(folder: Path, server: ServerKind) -> None:
+def test_a_client_that_is_killed_in_an_upload_ends_its_session(folder: Path) -> None:
     closed = asyncio.Event()
 
     def submit(event: object) -> None:
@@ -207,7 +206,7 @@ def test_a_client_that_is_killed_in_an_upload_ends_its_session(folder: Path, ser
             closed.set()
 
     async def main() -> None:
-        frontend = Frontend(submit, lambda: fakes.view(1), server=server)
+        frontend = Frontend(submit, lambda: fakes.view(1))
         address = f"unix:{folder}/stock.sock"
         await frontend.serve(address)
         process = await asyncio.create_subprocess_exec(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 
 import frontend_fakes as fakes
 import pytest
@@ -27,7 +26,8 @@ class Client:
     def __init__(self) -> None:
         self.controller = fakes.FakeController()
         self.buffers = HostBuffers()
-        self.session = Session(7, fakes.view(4), self.buffers, self.controller.submit)
+        self.written: list[bytes] = []
+        self.session = Session(7, fakes.view(4), self.buffers, self.controller.submit, self.written.append)
         self.controller.deliver = lambda reply: self.session.deliver(reply.op, reply.result)
         self.op = 0
 
@@ -41,11 +41,18 @@ class Client:
         if wait is not None:
             await wait()
 
+    async def read(self, *requests: pb.IfrtRequest) -> None:
+        """Serve requests one after another, as they come on a stream."""
+        for request in requests:
+            wait = self.session.receive(request.SerializeToString())
+            if wait is not None:
+                await wait()
+
     def responses(self) -> list[pb.IfrtResponse]:
         """What was answered since; what the client does not wait for comes last."""
-        self.session._acknowledge()
-        found = [pb.IfrtResponse.FromString(data) for data in self.session._responses]
-        self.session._responses.clear()
+        self.session.acknowledge()
+        found = [pb.IfrtResponse.FromString(data) for data in self.written]
+        self.written.clear()
         return found
 
     async def response(self, **body: object) -> pb.IfrtResponse:
@@ -76,25 +83,20 @@ def put(handle: int, **changes: object) -> pb.MakeArrayFromHostBufferRequest:
     return pb.MakeArrayFromHostBufferRequest(**{**fields, **changes})
 
 
-async def stream(*requests: pb.IfrtRequest | bytes) -> AsyncIterator[bytes]:
-    for request in requests:
-        yield request if isinstance(request, bytes) else request.SerializeToString()
-
-
 def test_a_request_waits_for_its_buffer_and_so_do_those_after_it() -> None:
     async def main() -> None:
         client = Client()
-        both = stream(
+        both = (
             client.request(make_array_from_host_buffer=put(1)),
             client.request(check_value_ready=pb.CheckValueReadyRequest(value_handles=[1])),
         )
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(client.session.read_requests(both))
+            reading = tasks.create_task(client.read(*both))
             for _ in range(10):
                 await asyncio.sleep(0)
             assert not client.controller.events
             client.buffers.store(1, b"12345678")
-        assert reading.result() is None
+        assert reading.done()
         assert [type(e) for e in client.controller.events] == [events.Put, events.CheckReady]
         assert len(client.buffers) == 0
         (array,) = client.controller.events[0].arrays
@@ -396,9 +398,9 @@ def test_a_request_for_a_buffer_that_was_refused_is_refused_for_the_same_reason(
 
 def test_malformed_bytes_end_the_session() -> None:
     async def main() -> None:
-        refused = await Client().session.read_requests(stream(b"\xff\xff\xff"))
-        assert refused is not None
-        assert refused.failure.code == Code.INVALID_ARGUMENT
+        with pytest.raises(Refused) as caught:
+            Client().session.receive(b"\xff\xff\xff")
+        assert caught.value.failure.code == Code.INVALID_ARGUMENT
 
     asyncio.run(main())
 
@@ -417,16 +419,11 @@ def test_no_request_breaks_a_session(kind: str, data: bytes, op: int) -> None:
     async def main() -> None:
         client = Client()
         client.session._submit = client.controller.events.append
-        async with asyncio.TaskGroup() as tasks:
-            whole = stream(request.SerializeToString() + body)
-            reading = tasks.create_task(client.session.read_requests(whole))
-            for _ in range(5):
-                await asyncio.sleep(0)
-            if not reading.done():
-                assert client.buffers._expected
-                reading.cancel()
-        if not reading.cancelled():
-            assert reading.result() or client.controller.events or client.responses()
+        try:
+            wait = client.session.receive(request.SerializeToString() + body)
+        except Refused:
+            return
+        assert wait is not None or client.controller.events or client.responses()
 
     asyncio.run(main())
 

@@ -22,7 +22,7 @@ from polypath.link import protocol, streams
 from polypath.link.client import Links
 from polypath.link.connection import Incoming
 from polypath.link.protocol import HEAD_HOST, Hello, HostAddress, Kind
-from polypath.link.streams import PlainStream
+from polypath.link.streams import Stream
 from polypath.link.worker import LinkServer, Pushed
 from polypath.transport.keys import BulkKeys
 
@@ -229,7 +229,7 @@ def test_a_silent_client_loses_its_link(folder: Path) -> None:
         async with serving(folder, patience=0.4) as head:
             with head.stranger() as stranger:
                 stranger.sendall(hello(Hello("silent", HEAD_HOST, "")))
-                incoming = Incoming(PlainStream(stranger))
+                incoming = Incoming(Stream(stranger))
 
                 def listen() -> list[Kind]:
                     found: list[Kind] = []
@@ -333,7 +333,7 @@ def hello(note: Hello) -> bytes:
 
 
 def words(stranger: socket.socket) -> tuple[Kind, bytes]:
-    incoming = Incoming(PlainStream(stranger))
+    incoming = Incoming(Stream(stranger))
     head = incoming.head()
     assert head is not None
     return head.kind, incoming.bytes(head.note)

@@ -18,7 +18,7 @@ from polypath.link.client import Links
 from polypath.link.connection import Connection, Incoming
 from polypath.link.protocol import HostAddress, Kind, Welcome
 from polypath.link.state import LinkState
-from polypath.link.streams import Listener, PlainStream, connect
+from polypath.link.streams import Listener, Stream, connect
 from polypath.link.worker import ClientLinks, LinkServer, Pushed
 from polypath.transport.keys import BulkKeys
 from polypath.types import Failure
@@ -227,7 +227,7 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as stranger:
             stranger.connect(cluster.servers[0].address.removeprefix("unix:"))
             stranger.sendall(protocol.pack(Kind.HELLO, note=note))
-            assert Incoming(PlainStream(stranger)).head() is None
+            assert Incoming(Stream(stranger)).head() is None
     cluster.head.refuses = "The session is unknown."
     with pytest.raises(ConnectionRefusedError, match="The session is unknown"):
         Links(f"unix:{tmp_path}/head", SESSION, cluster.end)
@@ -275,7 +275,7 @@ def test_a_frame_that_comes_slowly_is_no_silence(monkeypatch: pytest.MonkeyPatch
     state = LinkState(4.0)
     state.connect()
     state.opened(now)
-    incoming = Incoming(PlainStream(near))
+    incoming = Incoming(Stream(near))
     ended: list[str] = []
     link = Connection(incoming, state, lambda head, rest: rest.skip(head.size), ended.append)
     reader = threading.Thread(target=link.read)

@@ -33,7 +33,8 @@ class WorkerProcess:
     def __init__(self, others: dict[int, WorkerProcess], **config) -> None:
         self.keys = BulkKeys.new(network=False)
         self._folder = tempfile.TemporaryDirectory(prefix="polypath-", dir="/tmp")
-        link = WorkerLink(0, 1, "", "", KeyPair.new(network=False), self.keys, f"ipc://{self._folder.name}/w")
+        listen = f"ipc://{self._folder.name}/w"
+        link = WorkerLink(0, 1, "", "", KeyPair.new(network=False), self.keys, listen, 60.0)
         control = msgspec.Raw(msgspec.json.encode(link))
         self.config = WorkerConfig(**{"island": 0, "devices": 4, "platform": "cpu", "control": control, **config})
         self.joined: m.Joined

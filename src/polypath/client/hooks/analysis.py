@@ -28,43 +28,28 @@ _module_from_text: Any = getattr(lib, "hlo", _jaxlib).hlo_module_from_text
 def patches(session: Session) -> list[Patch]:
     """This hook's, for `session`."""
 
-    def memory_stats(original: Any) -> Any:
-        def memory_stats(self: Any) -> dict[str, int] | None:
-            path = session.cluster_socket(self.client)
-            return original(self) if path is None else control_client.memory_stats(f"unix:{path}", self.id)
+    def memory_stats(original: Any, self: Any) -> dict[str, int] | None:
+        path = session.cluster_socket(self.client)
+        return original(self) if path is None else control_client.memory_stats(f"unix:{path}", self.id)
 
-        return memory_stats
+    def hlo_modules(original: Any, self: Any) -> list[Any]:
+        if not session.is_cluster(self.client):
+            return original(self)
+        return [_module_from_text(self.get_hlo_text())]
 
-    def hlo_modules(original: Any) -> Any:
-        def hlo_modules(self: Any) -> list[Any]:
-            if not session.is_cluster(self.client):
-                return original(self)
-            return [_module_from_text(self.get_hlo_text())]
+    def local_hardware_id(original: Any, self: Any) -> int | None:
+        return self.client.local_devices().index(self) if session.is_cluster(self.client) else original(self)
 
-        return hlo_modules
+    def device_from(original: Any, self: Any, number: int) -> Any:
+        if not session.is_cluster(self):
+            return original(self, number)
+        devices = self.local_devices()
+        if 0 <= number < len(devices):
+            return devices[number]
+        raise _errors.JaxRuntimeError(f"INVALID_ARGUMENT: No matching device found for local_device_id {number}")
 
-    def local_hardware_id(original: Any) -> Any:
-        def local_hardware_id(self: Any) -> int | None:
-            return self.client.local_devices().index(self) if session.is_cluster(self.client) else original(self)
-
-        return local_hardware_id
-
-    def device_from(original: Any) -> Any:
-        def device_from_local_hardware_id(self: Any, number: int) -> Any:
-            if not session.is_cluster(self):
-                return original(self, number)
-            devices = self.local_devices()
-            if 0 <= number < len(devices):
-                return devices[number]
-            raise _errors.JaxRuntimeError(f"INVALID_ARGUMENT: No matching device found for local_device_id {number}")
-
-        return device_from_local_hardware_id
-
-    def cost_analysis(original: Any) -> Any:
-        def hlo_module_cost_analysis(client: Any, module: Any) -> Any:
-            return original(session.local_cpu() if session.is_cluster(client) else client, module)
-
-        return hlo_module_cost_analysis
+    def cost_analysis(original: Any, client: Any, module: Any) -> Any:
+        return original(session.local_cpu() if session.is_cluster(client) else client, module)
 
     return [
         Patch("jaxlib._jax", "hlo_module_cost_analysis", cost_analysis, "The proxy client refuses to estimate costs."),

@@ -25,31 +25,22 @@ _ARRAY: Final = "jax._src.array:ArrayImpl"
 def patches(session: Session) -> list[Patch]:
     """This hook's, for `session`."""
 
-    def cuda_array_interface(original: Any) -> Any:
-        def cuda_array_interface(self: Any) -> Any:
-            try:
-                return original(self)
-            except _errors.JaxRuntimeError:
-                if not session.is_on_cluster(self):
-                    raise
-                raise AttributeError("__cuda_array_interface__ is only defined for GPU buffers.") from None
+    def cuda_array_interface(original: Any, self: Any) -> Any:
+        try:
+            return original(self)
+        except _errors.JaxRuntimeError:
+            if not session.is_on_cluster(self):
+                raise
+            raise AttributeError("__cuda_array_interface__ is only defined for GPU buffers.") from None
 
-        return cuda_array_interface
+    def unsafe_buffer_pointer(original: Any, self: Any) -> int:
+        found = None
+        if not self.is_deleted() and len(self.sharding.device_set) == 1 and session.is_on_cluster(self):
+            found = None if session.transfers is None else session.transfers.address(self)
+        return original(self) if found is None else found
 
-    def unsafe_buffer_pointer(original: Any) -> Any:
-        def unsafe_buffer_pointer(self: Any) -> int:
-            found = None
-            if not self.is_deleted() and len(self.sharding.device_set) == 1 and session.is_on_cluster(self):
-                found = None if session.transfers is None else session.transfers.address(self)
-            return original(self) if found is None else found
-
-        return unsafe_buffer_pointer
-
-    def buffer(original: Any) -> Any:
-        def buffer(self: Any, flags: int) -> memoryview:
-            return _buffer(self, flags) if session.is_on_cluster(self) else original(self, flags)
-
-        return buffer
+    def buffer(original: Any, self: Any, flags: int) -> memoryview:
+        return _buffer(self, flags) if session.is_on_cluster(self) else original(self, flags)
 
     return [
         Patch(_ARRAY, "__cuda_array_interface__", getter(cuda_array_interface), "`hasattr` needs an AttributeError."),

@@ -33,52 +33,50 @@ _TOKENS: Final = "jax._src.dispatch:RuntimeTokenSet"
 def patches(session: Session) -> list[Patch]:
     """This hook's, for `session`."""
 
-    def backend_compile(original: Any) -> Any:
-        def compile_and_load(
-            backend: Any, module: Any, devices: Any, options: Any, callbacks: Sequence[Any], *rest: Any, **more: Any
-        ) -> Any:
-            answers = answers_for(module) if session.is_cluster(backend) else None
-            if not session.is_cluster(backend) or not (callbacks or answers):
-                return original(backend, module, devices, options, callbacks, *rest, **more)
-            named = msgspec.json.encode(session.callback_server().register(callbacks, answers)).decode()
-            before = list(options.env_option_overrides)
-            options.env_option_overrides = [*before, (CALLBACKS_OPTION, named)]
-            try:
-                # The compiler may ask functions of this process.
-                return session.interrupts.interruptible(
-                    lambda: original(backend, module, devices, options, [], *rest, **more)
-                )
-            finally:
-                options.env_option_overrides = before
+    def backend_compile(
+        original: Any,
+        backend: Any,
+        module: Any,
+        devices: Any,
+        options: Any,
+        callbacks: Sequence[Any],
+        *rest: Any,
+        **more: Any,
+    ) -> Any:
+        answers = answers_for(module) if session.is_cluster(backend) else None
+        if not session.is_cluster(backend) or not (callbacks or answers):
+            return original(backend, module, devices, options, callbacks, *rest, **more)
+        named = msgspec.json.encode(session.callback_server().register(callbacks, answers)).decode()
+        before = list(options.env_option_overrides)
+        options.env_option_overrides = [*before, (CALLBACKS_OPTION, named)]
+        try:
+            # The compiler may ask functions of this process.
+            return session.interrupts.interruptible(
+                lambda: original(backend, module, devices, options, [], *rest, **more)
+            )
+        finally:
+            options.env_option_overrides = before
 
-        return compile_and_load
+    def get_token_input(original: Any, tokens: Any, effect: Any, devices: Any) -> Any:
+        try:
+            return original(tokens, effect, devices)
+        except Exception:
+            if not session.closed:
+                tokens.current_tokens.pop(effect, None)
+            raise
 
-    def get_token_input(original: Any) -> Any:
-        def get_token_input(tokens: Any, effect: Any, devices: Any) -> Any:
-            try:
-                return original(tokens, effect, devices)
-            except Exception:
-                if not session.closed:
-                    tokens.current_tokens.pop(effect, None)
-                raise
-
-        return get_token_input
-
-    def barrier(original: Any) -> Any:
-        def block_until_ready(tokens: Any) -> None:
-            if session.closed:
-                return original(tokens)
-            if session.interrupts.gave_up:  # Of a program over several devices, some may wait for the one given up.
-                tokens.clear()
-            try:
-                for token in list(tokens.output_runtime_tokens.values()):
-                    session.interrupts.interruptible(token.block_until_ready)
-                return original(tokens)
-            except Exception:
-                tokens.clear()
-                raise
-
-        return block_until_ready
+    def barrier(original: Any, tokens: Any) -> None:
+        if session.closed:
+            return original(tokens)
+        if session.interrupts.gave_up:  # Of a program over several devices, some may wait for the one given up.
+            tokens.clear()
+        try:
+            for token in list(tokens.output_runtime_tokens.values()):
+                session.interrupts.interruptible(token.block_until_ready)
+            return original(tokens)
+        except Exception:
+            tokens.clear()
+            raise
 
     def local_devices(process_index: int | None = None, backend: Any = None, host_id: int | None = None) -> Any:
         if backend == "cpu" and not session.closed:

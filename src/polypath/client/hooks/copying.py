@@ -19,19 +19,16 @@ _jax: Any = jax
 def patches(session: Session) -> list[Patch]:
     """This hook's, for `session`."""
 
-    def copies(original: Any) -> Any:
-        def copy(arrays: Any, devices: Any, shardings: Any, semantics: Any) -> Any:
-            if session.closed or all(map(_same_client, arrays, shardings)):
-                return original(arrays, devices, shardings, semantics)
-            found: list[Any] = []
-            for array, to, sharding, how in zip(arrays, devices, shardings, semantics, strict=True):
-                if _same_client(array, sharding):
-                    found.extend(original([array], [to], [sharding], [how]))
-                else:
-                    found.append(_jax.device_put(np.asarray(array), sharding))
-            return found
-
-        return copy
+    def copies(original: Any, arrays: Any, devices: Any, shardings: Any, semantics: Any) -> Any:
+        if session.closed or all(map(_same_client, arrays, shardings)):
+            return original(arrays, devices, shardings, semantics)
+        found: list[Any] = []
+        for array, to, sharding, how in zip(arrays, devices, shardings, semantics, strict=True):
+            if _same_client(array, sharding):
+                found.extend(original([array], [to], [sharding], [how]))
+            else:
+                found.append(_jax.device_put(np.asarray(array), sharding))
+        return found
 
     return [
         Patch(

@@ -26,28 +26,22 @@ def patches(session: Session) -> list[Patch]:
     def get_backend(platform: Any = None) -> Any:
         return _bridge.get_backend(platform) if session.closed else _Cluster()
 
-    def to_dlpack(original: Any) -> Any:
-        def to_dlpack(array: Any, stream: Any = None, **more: Any) -> Any:
-            (device,) = array.devices()
-            if not session.is_cluster(device.client):
-                return original(array, stream=stream, **more)
-            return original(_put(np.asarray(array), session.local_cpu().local_devices()[0]), stream=None, **more)
+    def to_dlpack(original: Any, array: Any, stream: Any = None, **more: Any) -> Any:
+        (device,) = array.devices()
+        if not session.is_cluster(device.client):
+            return original(array, stream=stream, **more)
+        return original(_put(np.asarray(array), session.local_cpu().local_devices()[0]), stream=None, **more)
 
-        return to_dlpack
-
-    def from_dlpack(original: Any) -> Any:
-        def from_dlpack(tensor: Any, device: Any, stream: Any, copy: bool | None = None, *rest: Any) -> Any:
-            if not session.is_cluster(device.client):
-                return original(tensor, device, stream, copy, *rest)
-            if copy is False:
-                raise ValueError(
-                    "Specified copy=False for an array of this process, which requires a copy since the cluster shares "
-                    "no memory with it: set copy=True or copy=None."
-                )
-            here = session.local_cpu().local_devices()[0]
-            return _put(np.asarray(original(tensor, here, stream, None, *rest)), getattr(device, "device", device))
-
-        return from_dlpack
+    def from_dlpack(original: Any, tensor: Any, device: Any, stream: Any, copy: bool | None = None, *rest: Any) -> Any:
+        if not session.is_cluster(device.client):
+            return original(tensor, device, stream, copy, *rest)
+        if copy is False:
+            raise ValueError(
+                "Specified copy=False for an array of this process, which requires a copy since the cluster shares "
+                "no memory with it: set copy=True or copy=None."
+            )
+        here = session.local_cpu().local_devices()[0]
+        return _put(np.asarray(original(tensor, here, stream, None, *rest)), getattr(device, "device", device))
 
     return [
         Patch(

@@ -40,21 +40,18 @@ def patches(session: Session) -> list[Patch]:
         ]
         return _xla.batched_copy_array_to_devices_with_sharding(arrays, devices, shardings, chosen)
 
-    def reshard(original: Any) -> Any:
-        def different_device_order_reshard(x: Any, target: Any, copy: Any) -> Any:
-            here = x.sharding
-            local.donates = (
-                copy == _Semantics.DONATE_INPUT
-                and session.is_on_cluster(x)
-                and here.memory_kind == target.memory_kind
-                and here.shard_shape(x.shape) == target.shard_shape(x.shape)  # Else XLA has no use for the memory.
-            )
-            try:
-                return original(x, target, copy)
-            finally:
-                local.donates = False
-
-        return different_device_order_reshard
+    def reshard(original: Any, x: Any, target: Any, copy: Any) -> Any:
+        here = x.sharding
+        local.donates = (
+            copy == _Semantics.DONATE_INPUT
+            and session.is_on_cluster(x)
+            and here.memory_kind == target.memory_kind
+            and here.shard_shape(x.shape) == target.shard_shape(x.shape)  # Else XLA has no use for the memory.
+        )
+        try:
+            return original(x, target, copy)
+        finally:
+            local.donates = False
 
     def reorder(x: Any, sharding: Any, semantics: Any) -> Any:
         donates = getattr(local, "donates", False)

@@ -89,19 +89,13 @@ def patches(session: Session) -> list[Patch]:
             if (client := _client(each)) is not None:
                 session.is_cluster(client)  # Raises.
 
-    def guard(original: Any) -> Any:
-        def guarded(*args: Any, **more: Any) -> Any:
-            check(*args)
-            return original(*args, **more)
+    def guard(original: Any, *args: Any, **more: Any) -> Any:
+        check(*args)
+        return original(*args, **more)
 
-        return guarded
-
-    def guard_new(original: Any) -> Any:
-        def guarded(self: Any, *args: Any, **more: Any) -> None:
-            check(*args)
-            original(self, *args, **more)
-
-        return guarded
+    def guard_new(original: Any, self: Any, *args: Any, **more: Any) -> None:
+        check(*args)
+        original(self, *args, **more)
 
     return [
         *(Patch(owner, name, guard, _WHY) for owner, names in _GUARDED.items() for name in names),

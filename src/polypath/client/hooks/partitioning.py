@@ -53,13 +53,10 @@ def patches(_: Session) -> list[Patch]:
     ]
 
 
-def _encode(original: Any) -> Any:
-    def encode_inspect_sharding_callback(function: Any) -> bytes:
-        name = original(function)
-        _inspectors[name] = function
-        return name
-
-    return encode_inspect_sharding_callback
+def _encode(original: Any, function: Any) -> bytes:
+    name = original(function)
+    _inspectors[name] = function
+    return name
 
 
 def answers_for(module: Any) -> Answers | None:

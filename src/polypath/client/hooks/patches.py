@@ -54,16 +54,23 @@ left_out: Final[set[str]] = set()
 """The hooks that this JAX does not allow; the user was told of each."""
 
 
+class Replacement(NamedTuple):
+    """What replaces something else than a function."""
+
+    make: Callable[[Any], Any]
+    """Of the original, which is what `getattr` gives: a property, a module."""
+
+
 @dataclass(frozen=True)
 class Patch:
-    """One thing that is replaced: `owner`'s `name`, by `wrap(original)`."""
+    """One thing that is replaced: `owner`'s `name`, which is a function unless `hook` says otherwise."""
 
     owner: str
     """A module, class or dict, as `pkgutil.resolve_name` takes it: `jax._src.array:ArrayImpl`."""
     name: Any
     """Of an attribute of `owner`, or a key where `owner` is a dict."""
-    wrap: Callable[[Any], Any]
-    """Gives what takes the original's place. The original is what `getattr` gives: a function, a property, a module."""
+    hook: Callable[..., Any] | Replacement
+    """What is called in the original's place, with the original before the arguments."""
     why: str
     """One sentence."""
     seen_on: str = "0.9-0.12"
@@ -74,7 +81,11 @@ class Patch:
     """Whether this only gives the original's answer sooner, without calling it. So it is left out where somebody has
     put a function of their own in JAX's place, which has to be called."""
     adds: bool = False
-    """Whether JAX looks for `name` where some versions have none: only these get it, and `wrap` gets None."""
+    """Whether JAX looks for `name` where some versions have none: only these get it, and there is no original."""
+
+    def wrap(self, original: Any) -> Any:
+        """What takes the original's place."""
+        return self.hook.make(original) if isinstance(self.hook, Replacement) else _around(self.hook, original)
 
     def belongs_to(self, version: str) -> bool:
         """Whether a JAX of this version should have `name`: later ones should have what the newest known has."""
@@ -83,9 +94,20 @@ class Patch:
         return first <= minor and (minor <= last or last == versions.NEWEST_CLIENT) and sys.version_info >= self.python
 
 
-def getter(wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """For a `Patch` of a property, as what replaces its getter."""
-    return lambda original: property(wrap(original.fget))
+def _around(hook: Callable[..., Any], original: Any) -> Callable[..., Any]:
+    def patched(*args: Any, **more: Any) -> Any:
+        return hook(original, *args, **more)
+
+    return patched
+
+
+def getter(hook: Callable[..., Any]) -> Replacement:
+    """For a `Patch` of a property: `hook` is called in its getter's place, with that before the object."""
+
+    def make(original: Any) -> property:
+        return property(_around(hook, getattr(original, "fget", None)))
+
+    return Replacement(make)
 
 
 class Overlay:
@@ -99,9 +121,13 @@ class Overlay:
         return getattr(self._module, name)
 
 
-def overlay(**names: Any) -> Callable[[Any], Any]:
+def overlay(**names: Any) -> Replacement:
     """For a `Patch` of a module's name for another module: this one sees `names` there, all others the module's own."""
-    return lambda original: Overlay(original, names)
+
+    def make(original: Any) -> Overlay:
+        return Overlay(original, names)
+
+    return Replacement(make)
 
 
 def table(session: Session) -> dict[str, list[Patch]]:

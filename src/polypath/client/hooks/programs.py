@@ -18,7 +18,7 @@ from jax._src import lib
 from jax._src.interpreters import pxla
 from jax._src.lib.mlir.dialects import hlo  # pyright: ignore[reportPrivateImportUsage]
 
-from polypath.client.hooks.patches import Patch
+from polypath.client.hooks.patches import Patch, getter
 from polypath.client.session import Session
 from polypath.errors import ClusterError
 from polypath.frontend import control_client
@@ -49,57 +49,50 @@ class _Serialized(msgspec.Struct, frozen=True, tag="polypath-program-1", array_l
 def patches(session: Session) -> list[Patch]:
     """This hook's, for `session`."""
 
-    def compile_and_load(original: Any) -> Any:
-        def compile_and_load(self: Any, computation: Any, executable_devices: Any, *rest: Any, **more: Any) -> Any:
-            try:
-                return original(self, computation, executable_devices, *rest, **more)
-            except _errors.JaxRuntimeError as error:
-                version = getattr(self, "stablehlo_current_version", None)
-                if _TOO_NEW not in str(error) or not session.is_cluster(self) or version is None:
-                    raise
-            program = _portable(computation, ".".join(map(str, version)))
-            options, others = (rest[0], rest[1:]) if rest else (more.pop("compile_options", _xla.CompileOptions()), ())
-            before = list(options.env_option_overrides)
-            options.env_option_overrides = [*before, (PROGRAM_OPTION, base64.b64encode(program).decode())]
-            try:
-                return original(self, _STAND_IN, executable_devices, options, *others, **more)
-            finally:
-                options.env_option_overrides = before
+    def compile_and_load(
+        original: Any, self: Any, computation: Any, executable_devices: Any, *rest: Any, **more: Any
+    ) -> Any:
+        try:
+            return original(self, computation, executable_devices, *rest, **more)
+        except _errors.JaxRuntimeError as error:
+            version = getattr(self, "stablehlo_current_version", None)
+            if _TOO_NEW not in str(error) or not session.is_cluster(self) or version is None:
+                raise
+        program = _portable(computation, ".".join(map(str, version)))
+        options, others = (rest[0], rest[1:]) if rest else (more.pop("compile_options", _xla.CompileOptions()), ())
+        before = list(options.env_option_overrides)
+        options.env_option_overrides = [*before, (PROGRAM_OPTION, base64.b64encode(program).decode())]
+        try:
+            return original(self, _STAND_IN, executable_devices, options, *others, **more)
+        finally:
+            options.env_option_overrides = before
 
-        return compile_and_load
+    def supports(original: Any, client: Any) -> bool:
+        # Of other clients JAX asks `__getattr__` in its place.
+        if session.cluster_socket(client) is None:
+            raise AttributeError("supports_executable_serialization")
+        return True
 
-    def supports(_: None) -> Any:
-        def supports_executable_serialization(client: Any) -> bool:
-            # Of other clients JAX asks `__getattr__` in its place.
-            if session.cluster_socket(client) is None:
-                raise AttributeError("supports_executable_serialization")
-            return True
+    def serialize_executable(original: Any, self: Any, executable: Any) -> bytes:
+        path = session.cluster_socket(self)
+        return original(self, executable) if path is None else _serialized(executable, path)
 
-        return property(supports_executable_serialization)
+    def serialize(original: Any, self: Any) -> bytes:
+        path = session.cluster_socket(self.client)
+        return original(self) if path is None else _serialized(self, path)
 
-    def serialize_executable(original: Any) -> Any:
-        def serialize_executable(self: Any, executable: Any) -> bytes:
-            path = session.cluster_socket(self)
-            return original(self, executable) if path is None else _serialized(executable, path)
-
-        return serialize_executable
-
-    def serialize(original: Any) -> Any:
-        def serialize(self: Any) -> bytes:
-            path = session.cluster_socket(self.client)
-            return original(self) if path is None else _serialized(self, path)
-
-        return serialize
-
-    def deserialize_executable(original: Any) -> Any:
-        def deserialize_executable(
-            self: Any, serialized: bytes, executable_devices: Any, compile_options: Any = None, *rest: Any, **more: Any
-        ) -> Any:
-            if session.is_cluster(self):
-                return _deserialize(self, serialized, executable_devices, compile_options)
-            return original(self, serialized, executable_devices, compile_options, *rest, **more)
-
-        return deserialize_executable
+    def deserialize_executable(
+        original: Any,
+        self: Any,
+        serialized: bytes,
+        executable_devices: Any,
+        compile_options: Any = None,
+        *rest: Any,
+        **more: Any,
+    ) -> Any:
+        if session.is_cluster(self):
+            return _deserialize(self, serialized, executable_devices, compile_options)
+        return original(self, serialized, executable_devices, compile_options, *rest, **more)
 
     return [
         Patch(
@@ -116,7 +109,13 @@ def patches(session: Session) -> list[Patch]:
             serialize,
             "The compilation cache asks by this name.",
         ),
-        Patch(_CLIENT, "supports_executable_serialization", supports, "JAX asks before it uses its cache.", adds=True),
+        Patch(
+            _CLIENT,
+            "supports_executable_serialization",
+            getter(supports),
+            "JAX asks before it uses its cache.",
+            adds=True,
+        ),
     ]
 
 

@@ -65,23 +65,22 @@ _TYPES: Final = [kind for kind, handler in _pxla.shard_arg_handlers.items() if h
 def patches(session: Session) -> list[Patch]:
     """This hook's, for `session`."""
 
-    def put(original: Any) -> Any:
-        def put(aval: Any, sharding: Any, xs: Any, devices: Any, committed: bool = True, *more: Any, **by: Any) -> Any:
-            if not devices or not session.is_cluster(devices[0].client):
-                return original(aval, sharding, xs, devices, committed, *more, **by)
-            if len(xs) == 1 and _is_small(xs[0]):
-                return original(aval, sharding, [xs[0].copy()], devices, committed, *more, **by)
-            size = sum([np.asarray(x).nbytes for x in xs if isinstance(x, host_arrays)])
-            if size >= UP_BYTES and (made := over_links(aval, sharding, xs, devices, committed)) is not None:
-                return made
-            waits = size >= WAIT_BYTES
-            made = original(aval, sharding, xs if waits else _copied(xs), devices, committed, *more, **by)
-            if waits:
-                with contextlib.suppress(_jax.errors.JaxRuntimeError):  # `made` tells of it where it is looked at.
-                    _client.batched_block_until_ready([made])
+    def put(
+        original: Any, aval: Any, sharding: Any, xs: Any, devices: Any, committed: bool = True, *more: Any, **by: Any
+    ) -> Any:
+        if not devices or not session.is_cluster(devices[0].client):
+            return original(aval, sharding, xs, devices, committed, *more, **by)
+        if len(xs) == 1 and _is_small(xs[0]):
+            return original(aval, sharding, [xs[0].copy()], devices, committed, *more, **by)
+        size = sum([np.asarray(x).nbytes for x in xs if isinstance(x, host_arrays)])
+        if size >= UP_BYTES and (made := over_links(aval, sharding, xs, devices, committed)) is not None:
             return made
-
-        return put
+        waits = size >= WAIT_BYTES
+        made = original(aval, sharding, xs if waits else _copied(xs), devices, committed, *more, **by)
+        if waits:
+            with contextlib.suppress(_jax.errors.JaxRuntimeError):  # `made` tells of it where it is looked at.
+                _client.batched_block_until_ready([made])
+        return made
 
     def over_links(aval: Any, sharding: Any, xs: Any, devices: Any, committed: bool) -> Any:
         if session.transfers is None or len(xs) != len(devices):
@@ -96,38 +95,30 @@ def patches(session: Session) -> list[Patch]:
         devices = executable.local_devices()
         return len(devices) == 1 and session.is_cluster(devices[0].client)
 
-    def fastpath_data(original: Any) -> Any:
-        signature = inspect.signature(original)
+    def fastpath_data(original: Any, *args: Any, **more: Any) -> Any:
+        found = original(*args, **more)
+        if found is None or not on_one_device(found.xla_executable):
+            return found
+        given = inspect.signature(original).bind(*args, **more).arguments
+        leaves = [*given.get("const_args", ()), *given["args_flat"]]
+        kept = [leaf for leaf, keep in zip(leaves, found.kept_var_bitvec, strict=True) if keep]
+        layouts = [
+            _IN_PYTHON if layout is None and isinstance(leaf, (*host_arrays, np.generic)) else layout
+            for leaf, layout in zip(kept, found.in_device_local_layouts, strict=True)
+        ]
+        return found._replace(in_device_local_layouts=layouts)
 
-        def fastpath_data(*args: Any, **more: Any) -> Any:
-            found = original(*args, **more)
-            if found is None or not on_one_device(found.xla_executable):
-                return found
-            given = signature.bind(*args, **more).arguments
-            leaves = [*given.get("const_args", ()), *given["args_flat"]]
-            kept = [leaf for leaf, keep in zip(leaves, found.kept_var_bitvec, strict=True) if keep]
-            layouts = [
-                _IN_PYTHON if layout is None and isinstance(leaf, (*host_arrays, np.generic)) else layout
-                for leaf, layout in zip(kept, found.in_device_local_layouts, strict=True)
-            ]
-            return found._replace(in_device_local_layouts=layouts)
+    def create_cpp_call(original: Any, self: Any, *args: Any) -> Any:
+        call = original(self, *args)
+        if call is None or not on_one_device(self.xla_executable):
+            return call
 
-        return fastpath_data
+        def call_with_copies(*args: Any, **more: Any) -> Any:
+            if any(isinstance(leaf, host_arrays) for leaf in _tree.leaves((args, more))):
+                args, more = _tree.map(_copied_leaf, (args, more))
+            return call(*args, **more)
 
-    def create_cpp_call(original: Any) -> Any:
-        def create_cpp_call(self: Any, *args: Any) -> Any:
-            call = original(self, *args)
-            if call is None or not on_one_device(self.xla_executable):
-                return call
-
-            def call_with_copies(*args: Any, **more: Any) -> Any:
-                if any(isinstance(leaf, host_arrays) for leaf in _tree.leaves((args, more))):
-                    args, more = _tree.map(_copied_leaf, (args, more))
-                return call(*args, **more)
-
-            return call_with_copies
-
-        return create_cpp_call
+        return call_with_copies
 
     return [
         Patch("jax._src.lib:xla_client", "batched_device_put", put, why="What is put is the caller's again."),
@@ -142,7 +133,7 @@ def patches(session: Session) -> list[Patch]:
             Patch(
                 "jax._src.interpreters.pxla:shard_arg_handlers",
                 kind,
-                lambda _: _shard,
+                _shard,
                 why="Arguments of numpy's types may have to be put by Python.",
             )
             for kind in _TYPES
@@ -178,7 +169,7 @@ def _copy(array: Any) -> Any:
     return made
 
 
-def _shard(xs: Sequence[Any], shardings: Any, layouts: Sequence[Any], *rest: Any) -> Any:
+def _shard(_: Any, xs: Sequence[Any], shardings: Any, layouts: Sequence[Any], *rest: Any) -> Any:
     """`pxla._shard_np_array`, for layouts that may be `_IN_PYTHON`."""
     if len(xs) == 1 and layouts[0] is _IN_PYTHON and _is_small(xs[0]) and xs[0].dtype != _NOTHING:
         devices = list(shardings[0]._addressable_device_assignment)

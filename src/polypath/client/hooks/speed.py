@@ -22,7 +22,7 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from polypath.client.hooks.patches import Patch
+from polypath.client.hooks.patches import Patch, getter
 from polypath.client.session import Session
 from polypath.client.together import Together
 from polypath.client.transfers import Transfers
@@ -57,29 +57,20 @@ def _waiting(session: Session, transfers: Transfers) -> list[Patch]:
             array._polypath_is_there = True
         return True
 
-    def block_until_ready(original: Any) -> Any:
-        def block_until_ready(self: Any) -> Any:
-            if wait((self,)):
-                return self
+    def block_until_ready(original: Any, self: Any) -> Any:
+        if wait((self,)):
+            return self
+        with _told_as_elsewhere():
+            return session.interrupts.interruptible(lambda: original(self))
+
+    def batched_block_until_ready(original: Any, arrays: Sequence[Any]) -> None:
+        if not wait(arrays):
             with _told_as_elsewhere():
-                return session.interrupts.interruptible(lambda: original(self))
+                session.interrupts.interruptible(lambda: original(arrays))
 
-        return block_until_ready
-
-    def batched_block_until_ready(original: Any) -> Any:
-        def batched_block_until_ready(arrays: Sequence[Any]) -> None:
-            if not wait(arrays):
-                with _told_as_elsewhere():
-                    session.interrupts.interruptible(lambda: original(arrays))
-
-        return batched_block_until_ready
-
-    def is_ready(original: Any) -> Any:
-        def is_ready(self: Any) -> bool:
-            # jaxlib does not know what this process was told.
-            return _is_there(self) or original(self)
-
-        return is_ready
+    def is_ready(original: Any, self: Any) -> bool:
+        # jaxlib does not know what this process was told.
+        return _is_there(self) or original(self)
 
     return [
         Patch(_ARRAYS, "block_until_ready", block_until_ready, shortcut=True, why="Waits for the workers' word."),
@@ -115,44 +106,37 @@ def _reading(session: Session, transfers: Transfers) -> list[Patch]:
             array._polypath_is_there = True
         return found
 
-    def array(original: Any) -> Any:
-        def array(self: Any, dtype: Any = None, context: Any = None, copy: bool | None = None) -> Any:
-            big = copy and dtype in (None, self.dtype) and self._npy_value is None and self.nbytes >= _COPY
-            found = transfers.read(self) if big and not session.closed and transfers.brings(self) else None
-            return original(self, dtype, context, copy) if found is None else found
+    def array(original: Any, self: Any, dtype: Any = None, context: Any = None, copy: bool | None = None) -> Any:
+        big = copy and dtype in (None, self.dtype) and self._npy_value is None and self.nbytes >= _COPY
+        found = transfers.read(self) if big and not session.closed and transfers.brings(self) else None
+        return original(self, dtype, context, copy) if found is None else found
 
-        return array
+    def value(original: Any, self: Any) -> Any:
+        if self._npy_value is None and (found := read(self)) is not None:
+            found.flags.writeable = False
+            self._npy_value = found
+        elif self._npy_value is None and session.interrupts.may_wait_for_functions() and not self.is_deleted():
+            with contextlib.suppress(_errors.JaxRuntimeError):  # Which is told of below.
+                self.block_until_ready()  # Hears of Ctrl-C, as what follows does not.
+        return original(self)
 
-    def value(original: Any) -> Any:
-        def value(self: Any) -> Any:
-            if self._npy_value is None and (found := read(self)) is not None:
-                found.flags.writeable = False
-                self._npy_value = found
-            elif self._npy_value is None and session.interrupts.may_wait_for_functions() and not self.is_deleted():
-                with contextlib.suppress(_errors.JaxRuntimeError):  # Which is told of below.
-                    self.block_until_ready()  # Hears of Ctrl-C, as what follows does not.
-            return original.fget(self)
+    def copy_to_host_async(original: Any, self: Any) -> None:
+        if self.is_deleted() or not copies(self):
+            original(self)
 
-        return property(value)
-
-    def copy_to_host_async(original: Any) -> Any:
-        def copy_to_host_async(self: Any) -> None:
-            if self.is_deleted() or not copies(self):
-                original(self)
-
-        return copy_to_host_async
-
-    def batched_copy_to_host_async(original: Any) -> Any:
-        def batched_copy_to_host_async(arrays: Sequence[Any]) -> None:
-            left = [array for array in arrays if array.is_deleted() or not copies(array)]
-            if left:
-                original(left)
-
-        return batched_copy_to_host_async
+    def batched_copy_to_host_async(original: Any, arrays: Sequence[Any]) -> None:
+        left = [array for array in arrays if array.is_deleted() or not copies(array)]
+        if left:
+            original(left)
 
     return [
         Patch(_ARRAYS, "__array__", array, shortcut=True, why="A copy of a big array comes over links."),
-        Patch(_ARRAYS, "_value", value, why="An array's elements come over links, and Ctrl-C ends the wait for them."),
+        Patch(
+            _ARRAYS,
+            "_value",
+            getter(value),
+            why="An array's elements come over links, and Ctrl-C ends the wait for them.",
+        ),
         Patch(_ARRAYS, "copy_to_host_async", copy_to_host_async, shortcut=True, why="Begins a transfer over links."),
         Patch(
             "jax._src.interpreters.pxla:_jax",

@@ -13,7 +13,6 @@ from polypath.frontend.requests.base import (
     Handler,
     Scope,
     donates,
-    empty,
     expect,
     failure_of,
     known_handles,
@@ -300,41 +299,21 @@ def _destruct(scope: Scope, op: int, body: pb.DestructArrayRequest) -> events.De
 
 
 HANDLERS: Final = {
-    "make_array_from_host_buffer_request": Handler(
-        _put,
-        empty("make_array_from_host_buffer_response"),
-        makes="array_handle",
-        buffers=_put_buffers,
-    ),
+    "make_array_from_host_buffer_request": Handler(_put, makes="array_handle", buffers=_put_buffers),
     "make_arrays_from_host_buffer_shards_request": Handler(
-        _put_shards,
-        empty("make_arrays_from_host_buffer_shards_response"),
-        makes="array_handles",
-        buffers=_put_shards_buffers,
+        _put_shards, makes="array_handles", buffers=_put_shards_buffers
     ),
-    "make_error_arrays_request": Handler(_make_errors, empty("make_error_arrays_response"), makes="array_handles"),
-    "assemble_array_from_single_device_arrays_request": Handler(
-        _assemble,
-        empty("assemble_array_from_single_device_arrays_response"),
-        makes="result_handle",
-    ),
-    "disassemble_into_single_device_arrays_request": Handler(
-        _disassemble,
-        empty("disassemble_into_single_device_arrays_response"),
-        makes="result_handles",
-    ),
-    "fully_replicated_shard_request": Handler(
-        _replicated_shard,
-        empty("fully_replicated_shard_response"),
-        makes="result_handle",
-    ),
-    "remap_arrays_request": Handler(_remap, empty("remap_arrays_response"), makes="result_handles"),
-    "copy_arrays_request": Handler(_copy, empty("copy_arrays_response"), makes="result_handles"),
-    "reshard_arrays_request": Handler(_reshard, empty("reshard_arrays_response"), makes="result_handles"),
-    "bitcast_arrays_request": Handler(_bitcast, empty("bitcast_arrays_response"), makes="result_handles"),
+    "make_error_arrays_request": Handler(_make_errors, makes="array_handles"),
+    "assemble_array_from_single_device_arrays_request": Handler(_assemble, makes="result_handle"),
+    "disassemble_into_single_device_arrays_request": Handler(_disassemble, makes="result_handles"),
+    "fully_replicated_shard_request": Handler(_replicated_shard, makes="result_handle"),
+    "remap_arrays_request": Handler(_remap, makes="result_handles"),
+    "copy_arrays_request": Handler(_copy, makes="result_handles"),
+    "reshard_arrays_request": Handler(_reshard, makes="result_handles"),
+    "bitcast_arrays_request": Handler(_bitcast, makes="result_handles"),
     "copy_to_host_buffer_request": Handler(_fetch, _fetch_response),
-    "check_value_ready_request": Handler(_check_ready, empty("check_value_ready_response")),
+    "check_value_ready_request": Handler(_check_ready),
     "delete_array_request": Handler(_delete, _delete_response, batched=True),
     "is_array_deleted_request": Handler(_is_deleted, _is_deleted_response),
-    "destruct_array_request": Handler(_destruct, empty("destruct_array_response"), batched=True),
+    "destruct_array_request": Handler(_destruct, batched=True),
 }

@@ -50,7 +50,8 @@ class Handler(NamedTuple):
     """How one kind of request is served."""
 
     decode: Decode
-    encode: Encode
+    encode: Encode | None = None
+    """None where the response has nothing to say but that it is there."""
     makes: str = ""
     """The field with the client's handles for what it makes: errors where it is refused."""
     buffers: Callable[[Any], Sequence[int]] | None = None
@@ -67,15 +68,6 @@ class Handler(NamedTuple):
         handles: Any = getattr(body, self.makes) if self.makes else ()
         values: tuple[int, ...] = (handles,) if isinstance(handles, int) else tuple(handles)
         return tuple(dict.fromkeys(handle for handle in values if 0 < handle < SERVER_HANDLES))
-
-
-def empty(response: str) -> Encode:
-    """An `encode` for a response that has nothing to say but that it is there."""
-
-    def encode(_scope: Scope, _body: Any, _result: Any, out: pb.IfrtResponse) -> None:
-        getattr(out, response).SetInParent()
-
-    return encode
 
 
 def expect(result: Result, kind: type[_R]) -> _R:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from polypath.controller.events import CheckFuture, DefaultLayout, Result
 from polypath.frontend import attributes, dtypes, layouts, shardings
-from polypath.frontend.fingerprint import fingerprint64
 from polypath.frontend.refused import Refused
-from polypath.frontend.requests.base import Answer, Handler, Scope, empty, expect
+from polypath.frontend.requests.base import Answer, Handler, Scope, expect
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.types import Code, Device, Failure
 
 RUNTIME_TYPE: Final = "polypath"
 """JAX shows it as `proxy/polypath`."""
+
+_PLATFORM_IDS: Final = {
+    "cpu": 0xF88DA91C978C8500,
+    "cuda": 0x3AB2A1E53D4A80A1,
+    "rocm": 0x344F7353D6EA420D,
+    "sycl": 0x90A1C5488A204575,
+    "tpu": 0x83D71ADBA77968AA,
+}
+"""The platforms that XLA's code compares with: FarmHash's 64-bit fingerprints of their names (tsl::Fingerprint64)."""
+
+
+def platform_id(name: str) -> int:
+    """The number by which XLA's clients know a platform. One that XLA has no name for needs only one of its own."""
+    return _PLATFORM_IDS.get(name) or int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 
 def _init(scope: Scope, op: int, body: pb.InitRequest) -> Answer:
@@ -30,7 +44,7 @@ def _init_response(scope: Scope, body: pb.InitRequest, result: Result, out: pb.I
     init.session_id = scope.session
     init.platform_name = view.platform.name
     init.platform_version = view.platform.version
-    init.platform_id = fingerprint64(view.platform.name)
+    init.platform_id = platform_id(view.platform.name)
     init.process_index = 0
     init.runtime_type = RUNTIME_TYPE
     told = {"serialize_with_sdy": True, **view.platform.attributes}  # Without it `jax.export` cannot serialize.
@@ -157,5 +171,5 @@ HANDLERS: Final = {
     "init_request": Handler(_init, _init_response, kept=True),
     "get_default_device_assignment_request": Handler(_device_assignment, _device_assignment_response),
     "get_default_layout_request": Handler(_default_layout, _default_layout_response, tells_failure=True),
-    "check_future_request": Handler(_check_future, empty("check_future_response")),
+    "check_future_request": Handler(_check_future),
 }

@@ -11,9 +11,8 @@ from typing import Final
 import msgspec
 
 from polypath.controller import events
-from polypath.frontend import dtypes, shardings
 from polypath.frontend.refused import invalid, parse, unimplemented
-from polypath.frontend.requests.base import Scope
+from polypath.frontend.requests.base import Scope, spec
 from polypath.frontend.wire import ifrt_pb2 as pb
 from polypath.messages import PythonProgram
 from polypath.types import ArraySpec, DeviceId
@@ -56,10 +55,7 @@ def compile_request(scope: Scope, op: int, body: pb.CompileRequest) -> events.Co
 
 
 def _specs(scope: Scope, specs: Iterable[pb.ArraySpecProto]) -> tuple[ArraySpec, ...]:
-    return tuple(
-        ArraySpec(dtypes.decode(spec.dtype), shardings.shape(spec.shape), scope.shardings.decode(spec.sharding))
-        for spec in specs
-    )
+    return tuple(spec(scope, each) for each in specs)
 
 
 def _check_reachable(scope: Scope, name: str, devices: tuple[DeviceId, ...], outputs: tuple[ArraySpec, ...]) -> None:

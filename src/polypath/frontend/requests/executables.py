@@ -15,10 +15,8 @@ from polypath.frontend.refused import invalid, parse, unimplemented
 from polypath.frontend.requests import colocated, plugins
 from polypath.frontend.requests.base import (
     Answer,
-    Decode,
     Handler,
     Scope,
-    empty,
     expect,
     known_handles,
     new_handles,
@@ -262,8 +260,7 @@ def _not_served(what: str, instead: str) -> Handler:
     def decode(_scope: Scope, _op: int, _body: Any) -> Answer:
         raise unimplemented(what, instead)
 
-    refuse: Decode = decode
-    return Handler(refuse, empty("unreachable"))
+    return Handler(decode)
 
 
 _CALLBACKS: Final = ("host callbacks", "compute on the devices, or fetch and compute in the client")
@@ -277,11 +274,9 @@ HANDLERS: Final = {
         _program_text, _program_text_response, tells_failure=True
     ),
     "loaded_executable_execute_request": Handler(_execute, _execute_response, makes="result_array_handle"),
-    "loaded_executable_fetch_execute_result_request": Handler(
-        _execute_status, empty("loaded_executable_fetch_execute_result_response")
-    ),
-    "loaded_executable_destruct_request": Handler(_unload, empty("loaded_executable_destruct_response")),
-    "loaded_executable_is_deleted_request": Handler(_is_deleted, empty("loaded_executable_is_deleted_response")),
+    "loaded_executable_fetch_execute_result_request": Handler(_execute_status),
+    "loaded_executable_destruct_request": Handler(_unload),
+    "loaded_executable_is_deleted_request": Handler(_is_deleted),
     "loaded_executable_delete_request": _not_served(
         "LoadedExecutable.delete", "drop the last reference to the executable"
     ),

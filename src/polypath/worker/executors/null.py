@@ -58,10 +58,6 @@ class _Array(msgspec.Struct, eq=False, gc=False):
 class _Place(Place):
     """A whole is an `_Array`."""
 
-    def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...]) -> None:
-        self.devices = devices
-        self.local = local
-
     def split(self, whole: Any) -> list[Shard]:
         return list(cast(_Array, whole).split(len(self.local)))
 
@@ -219,8 +215,6 @@ def _analysed(
         output_layouts=tuple(_row_major(kind) for kind in signature.results),
         output_memory_kinds=("device",) * len(signature.results),
         donated=signature.donated,
-        memory_stats=None,
-        code_size=0,
     )
     return (
         info,

@@ -48,8 +48,7 @@ def _aval(kind: ShardType) -> Any:
 @final
 class _Place(Place):
     def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...], found: list[Any]) -> None:
-        self.devices = devices
-        self.local = local
+        super().__init__(devices, local)
         self.list = jaxlib.device_list(found)
         self.found = found
         self.client = found[0].client
@@ -254,14 +253,6 @@ class PjrtExecutor(Executor):
     # --- Programs
 
     def compile(self, source: Source) -> Program:
-        return self._load(source, together=True)
-
-    def reload(self, source: Source) -> Program:
-        # The other hosts may have fewer programs to load, so they are not asked.
-        return self._load(source, together=False)
-
-    def _load(self, source: Source, *, together: bool) -> Program:
-        """Out of the cache, or compiled; `together` with the other hosts of the program, which do the same."""
         place = self._place(source.devices)
         jaxlib.prepare(source.program)
         options = jaxlib.options_for(source.options, [device.id for device in place.found])
@@ -277,7 +268,7 @@ class PjrtExecutor(Executor):
         # compile, and all of them compile unless all can load.
         with self._cache.alone(key) if place.on_cpu else contextlib.nullcontext():
             found = self._from_cache(key, place, options)
-            if together and self._group is not None and not place.on_cpu and len(place.nodes) > 1:
+            if self._group is not None and not place.on_cpu and len(place.nodes) > 1:
                 found = found if self._group.all_have(key, place.nodes, found is not None) else None
             if found is not None:
                 return found

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxlib import xla_client as _xla
 
+from polypath.protos import fields
 from polypath.types import Attribute
 from polypath.worker import protos
 from polypath.worker.jaxlib.arrays import single
@@ -107,7 +108,7 @@ def layout_proto(layout: Any, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> b
     except Exception:
         order = tuple(layout._xla_layout().minor_to_major())
         return protos.layout(order)
-    for field, value in protos.fields(shape_proto):
+    for field, value in fields(shape_proto):
         if field == 5 and not isinstance(value, int):
             return bytes(value)
     return protos.layout(tuple(reversed(range(len(shape)))))

@@ -21,6 +21,7 @@ from jax._src import lib as _lib
 from jaxlib import _jax, lapack
 from jaxlib import xla_client as _xla
 
+from polypath.protos import number
 from polypath.worker import protos
 from polypath.worker.jaxlib.arrays import device_list
 from polypath.worker.jaxlib.types import Client, JaxDevice, Loaded, Options
@@ -175,7 +176,7 @@ def memory_stats(loaded: Loaded) -> bytes | None:
         11: "host_temp_size_in_bytes",
         14: "peak_memory_in_bytes",
     }
-    return b"".join(protos.number(field, getattr(stats, name)) for field, name in names.items())
+    return b"".join(number(field, getattr(stats, name)) for field, name in names.items())
 
 
 def identity_with_layout(dtype: str, shape: tuple[int, ...], order: Sequence[int], device: JaxDevice) -> Loaded:

@@ -12,10 +12,6 @@ from polypath.worker.store import Place, Shard, ShardType, Value
 class _Place(Place):
     """A whole is the list of its shards."""
 
-    def __init__(self, devices: tuple[DeviceId, ...], local: tuple[DeviceId, ...]) -> None:
-        self.devices = devices
-        self.local = local
-
     def split(self, whole: list[Shard]) -> list[Shard]:
         return whole
 
@@ -35,17 +31,9 @@ class Plugin(Program):
         self.place = _Place(devices, local)
         self.info = ProgramInfo(
             name=name,
-            fingerprint=b"",
             devices=devices,
             outputs=outputs,
-            parameter_shardings=None,
-            output_shardings=None,
-            parameter_layouts=None,
-            output_layouts=None,
             output_memory_kinds=tuple(output.sharding.memory_kind for output in outputs),
-            donated=(),
-            memory_stats=None,
-            code_size=0,
         )
 
     def local_of(self, output: int) -> tuple[DeviceId, ...]:

@@ -15,7 +15,9 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 
-from polypath.controller.partition import Box, shard_boxes
+from polypath.controller.partition import shard_boxes
+from polypath.link.elements import slices
+from polypath.link.protocol import Box
 from polypath.plugins import StoredArray
 from polypath.types import ArraySpec, Code, DeviceId, HostId, Sharding
 from polypath.worker.executors.base import Executor, Launched
@@ -127,7 +129,7 @@ class Reader(_Persistence):
         for index, (array, opened) in enumerate(zip(self.arrays, found, strict=True)):
             for part in self._parts(index):
                 ahead += self._bytes(array, part)
-                reading.append((index, part, opened[_slices(part.box)].read()))
+                reading.append((index, part, opened[slices(part.box.start, part.box.shape)].read()))
                 while ahead > _AHEAD:
                     ahead -= self._arrive(*reading.popleft(), shards, deadline)
         while reading:
@@ -278,7 +280,7 @@ class Writer(_Persistence):
         writing: list[tuple[StoredArray, Any]] = []
         for array, each, future in opening:
             opened = deadline.result(future, f"creating {array.name} in {array.location}")
-            writing += [(array, opened[_slices(box)].write(data)) for box, data in each]
+            writing += [(array, opened[slices(box.start, box.shape)].write(data)) for box, data in each]
         for array, future in writing:
             deadline.result(future, f"writing {array.name} in {array.location}")
 
@@ -302,7 +304,3 @@ def _spec(array: StoredArray, boxes: Sequence[Box], dtype: np.dtype[Any]) -> dic
         # Else a chunk of zeros would have no file, and a lost one could not be told from it.
         "store_data_equal_to_fill_value": True,
     }
-
-
-def _slices(box: Box) -> tuple[slice, ...]:
-    return tuple(slice(start, start + size) for start, size in zip(box.start, box.shape, strict=True))
