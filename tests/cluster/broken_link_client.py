@@ -33,7 +33,7 @@ def break_in(step: str) -> None:
         session = backend._Proxy.session
         assert session is not None
         assert session.transfers is not None
-        for link in session.transfers._links._links.values():
+        for link in session.transfers.links._links.values():
             assert link.connection is not None
             link.connection._stream.shutdown()
         original(*args)
