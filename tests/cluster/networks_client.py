@@ -86,7 +86,7 @@ def check_links() -> None:
     session = backend._Proxy.session
     assert session is not None
     assert session.transfers is not None
-    links = session.transfers._links
+    links = session.transfers.links
     for host in (0, 1):
         address = links._hosts[host].address
         assert address.startswith("tcp://10."), address
