@@ -64,6 +64,8 @@ class _Proxy:
     watch: Watch | None = None
     clients: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
     """Jaxlib's clients of all sessions: arrays keep one alive after its session has closed."""
+    sessions: Final[weakref.WeakSet[Session]] = weakref.WeakSet()
+    """All that are not collected yet, also those that were closed: what they have of gRPC is collected with them."""
     targets: Final[list[str]] = []
     """The addresses that this process has connected to, the last one last."""
     forked_from = ""
@@ -127,7 +129,7 @@ def _after_fork_in_child() -> None:
     if patches.FORKED not in patches.left_out:
         from polypath.client.hooks import forked
 
-        forked.seal(session, clients, _Proxy.targets)
+        forked.seal(session, clients, _Proxy.targets, list(_Proxy.sessions))
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -201,6 +203,7 @@ def _make_client() -> Any:
         raise
     session = _Proxy.session = Session(client, target)
     _Proxy.clients.add(client)
+    _Proxy.sessions.add(session)
     if links is not None:
         session.own(links)
         if _takes_numbers():

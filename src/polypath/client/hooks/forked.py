@@ -106,13 +106,14 @@ def patches(session: Session) -> list[Patch]:
     ]
 
 
-def seal(session: Session | None, clients: Sequence[Any], targets: Sequence[str]) -> None:
+def seal(session: Session | None, clients: Sequence[Any], targets: Sequence[str], sessions: Sequence[Session]) -> None:
     """Keep this process, which was just forked, off its parent's sessions.
 
     Args:
         session: the one that JAX uses, None if it is closed.
         clients: jaxlib's, of all sessions, also of those that were closed: arrays of theirs may live.
         targets: the addresses that the parent has connected to, the last one last.
+        sessions: all that the parent has not collected, closed or not.
     """
     if session is not None:
         session.forked = True
@@ -121,7 +122,7 @@ def seal(session: Session | None, clients: Sequence[Any], targets: Sequence[str]
     gc.freeze()
     for client in clients:
         _keep((client, *_live_arrays(client), *_live_executables(client)))
-    _keep((session, dict(_tokens.current_tokens), dict(_tokens.output_runtime_tokens)))
+    _keep((*sessions, dict(_tokens.current_tokens), dict(_tokens.output_runtime_tokens)))
     _tokens.clear()
     _clear_started_programs()
     for client in clients:
