@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
+def networked() -> Iterator[Place]:
     name = unique_name()
     with namespaces.made(3) as network, pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYPATH_HEARTBEAT", "3")
@@ -44,37 +44,37 @@ def place() -> Iterator[Place]:
         remains.check_nothing_left()
 
 
-def client(place: Place, machine: str, program: str, how: str) -> Client:
-    return Client([*inside(machine), sys.executable, str(HERE / program), how], place.variables)
+def client(networked: Place, machine: str, program: str, how: str) -> Client:
+    return Client([*inside(machine), sys.executable, str(HERE / program), how], networked.variables)
 
 
 @pytest.mark.parametrize("how", ["near", "tunnel"])
-def test_workers_on_other_machines(place: Place, how: str) -> None:
+def test_workers_on_other_machines(networked: Place, how: str) -> None:
     """The client reaches them over TLS; or, having no route, through the head."""
-    machine = place.network.machines[0] if how == "near" else place.network.alone
-    with client(place, machine, "networks_client.py", how) as process:
+    machine = networked.network.machines[0] if how == "near" else networked.network.alone
+    with client(networked, machine, "networks_client.py", how) as process:
         status, out, err = process.end()
     assert status == 0, out + err
     assert out.splitlines() == ["10.0 was seen", "10.0 was seen", "done"]
-    assert not [path for path in folder(place).iterdir() if path.name.startswith("w") and path.name != "workers"]
+    assert not [path for path in folder(networked).iterdir() if path.name.startswith("w") and path.name != "workers"]
 
 
 @pytest.mark.parametrize(("how", "is_near"), [("wait", True), ("read", True), ("put", True), ("read", False)])
-def test_the_cable_of_a_worker_is_pulled(place: Place, how: str, is_near: bool) -> None:
+def test_the_cable_of_a_worker_is_pulled(networked: Place, how: str, is_near: bool) -> None:
     """The client gives its link up and says why. The head's own, a unix socket here, still carries all."""
-    machine = place.network.machines[0] if is_near else place.network.alone
-    with client(place, machine, "cable_client.py", how) as process:
+    machine = networked.network.machines[0] if is_near else networked.network.alone
+    with client(networked, machine, "cable_client.py", how) as process:
         assert process.hear() == "waiting"
-        place.network.pull_cable(2)
+        networked.network.pull_cable(2)
         try:
             process.say("it is pulled")
             assert process.hear().startswith("The link to host 1 ended: it did not answer for 3 s: is it stopped, or ")
             status, out, err = process.end()
         finally:
-            place.network.plug_in(2)
+            networked.network.plug_in(2)
     assert status == 0, out + err
     assert out.splitlines()[-1] == "right"
 
 
-def folder(place: Place) -> Path:
-    return Path(os.environ["POLYPATH_RUNTIME_DIR"]) / place.name
+def folder(networked: Place) -> Path:
+    return Path(os.environ["POLYPATH_RUNTIME_DIR"]) / networked.name
