@@ -34,7 +34,7 @@ class Client:
         self._do(self._head.serve(path))
         for joined in workers:
             self._head.locate(HostAddress(joined.host, joined.link, tuple(device.id for device in joined.devices)))
-        self.links = Links(f"unix:{path}", SESSION, PATIENCE, lambda *_, **__: None)
+        self.links = Links(f"unix:{path}", SESSION, lambda *_, **__: None)
 
     def _do(self, work: Awaitable[Any]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
