@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from choices import Choices
 from google.protobuf.message import DecodeError
@@ -69,7 +69,8 @@ class Client:
         self._cluster = cluster
         self._asked: Counter[int] = Counter()
         self.buffers = HostBuffers()
-        self.session = Session(number, cluster.view(), self.buffers, cluster.handle)
+        self._responses: list[bytes] = []
+        self.session = Session(number, cluster.view(), self.buffers, cluster.handle, self._responses.append)
         cluster.sessions[number] = self.session
         cluster.handle(events.Open(number, "fuzz"))
         self.alive = True
@@ -83,7 +84,14 @@ class Client:
         """Let the session read a request; where it waits for a host buffer, upload `size` bytes or die."""
         with contextlib.suppress(DecodeError):
             self._asked[pb.IfrtRequest.FromString(data).request_metadata.op_id] += 1
-        reading: Coroutine[Any, Any, Refused | None] = self.session.read_requests(_once(data))
+        try:
+            wait = self.session.receive(data)
+        except Refused:
+            self.close()
+            return
+        if wait is None:
+            return
+        reading = wait()
         try:
             while True:
                 reading.send(None)
@@ -95,9 +103,8 @@ class Client:
                     self.close()
                     return
                 self.upload(expected, choices, size)
-        except StopIteration as done:
-            if done.value is not None:
-                self.close()
+        except StopIteration:
+            pass
 
     def upload(self, handle: int, choices: Choices, size: int = 8) -> None:
         """Store a host buffer, or refuse it, mostly of `size` bytes."""
@@ -113,15 +120,10 @@ class Client:
         with contextlib.suppress(Refused):
             self.buffers.delete(handle)
 
-    async def check_answers(self) -> None:
+    def check_answers(self) -> None:
         """End the stream: each request was answered once."""
-        answers: Counter[int] = Counter()
-
-        async def count(data: bytes) -> None:
-            answers[pb.IfrtResponse.FromString(data).response_metadata.op_id] += 1
-
-        self.session.finish()
-        await self.session.write_responses(count)
+        self.session.acknowledge()
+        answers = Counter(pb.IfrtResponse.FromString(data).response_metadata.op_id for data in self._responses)
         missing, extra = self._asked - answers, answers - self._asked
         assert not missing, f"operations {list(missing)} have no answer"
         assert not extra, f"operations {list(extra)} were answered more than once"
@@ -129,10 +131,6 @@ class Client:
     def close(self) -> None:
         self.alive = False
         self.session.close()
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def one_input(data: bytes) -> None:
@@ -184,7 +182,7 @@ async def _life(choices: Choices) -> None:
     cluster.up()
     for client in clients:
         if client.alive:
-            await client.check_answers()
+            client.check_answers()
             client.close()
         assert len(client.buffers) == 0
     cluster.up()
